@@ -108,7 +108,7 @@ def merge_ledgers(ledgers: Sequence[tuple[int, Ledger]]) -> Ledger:
         last_life=life.astype(np.int32),
         first_silent=np.where(first_silent == never, -1, first_silent).astype(np.int32),
         silent_examples=np.floor(silent * share).sum(axis=0).astype(np.int64),
-        exact=np.stack([one.exact for _, one in ledgers]).all(axis=0),
+        exact=np.logical_and.reduce([one.exact for _, one in ledgers]),
     )
 
 

@@ -105,9 +105,10 @@ def connect(path: Path, *, write: bool) -> Connection:
     if write:
         db = _open(address + "?mode=rwc")
         try:
+            is_blank(db)  # the next line writes, which a file of somebody else must not see
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreError):
             db.close()
             raise
         return db

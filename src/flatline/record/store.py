@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -51,9 +52,15 @@ class Store:
         if self.path is None:
             self._memory = schema.in_memory()
             return
+        # os.path says no where pathlib raises: a folder that may not be entered, a name too long.
+        if os.path.isdir(self.path):
+            raise StoreError(
+                f"expected a file for the run store, found the folder {self.path}; "
+                "name a file in it with --store"
+            )
         if create:
             self._make()
-        elif not self.path.exists():
+        elif not os.path.exists(self.path):
             raise StoreError(
                 f"expected a run store at {self.path}, found no file; record a run first with "
                 "flatline run SCRIPT, or name another file with --store"
