@@ -1,0 +1,1 @@
+"""From vitals to states, findings and a verdict: pure functions of arrays."""

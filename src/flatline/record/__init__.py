@@ -1,0 +1,1 @@
+"""What is kept of runs: a SQLite store, its writer, and what is read back."""

@@ -1,0 +1,120 @@
+"""From the rows of one run to its :class:`Recording`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from functools import reduce
+from typing import Any
+
+from flatline.anatomy.site import Site, Unplaced
+from flatline.record.recording import Event, Recording, Steps, load_activation, merge_ledgers
+from flatline.record.schema import Connection
+from flatline.sense.vitals import Ledger, Vitals, merge, unpack
+
+
+def read(db: Connection, run: int, facts: dict[str, Any]) -> Recording:
+    """Everything the store holds about a run.
+
+    Args:
+        db: An open store.
+        run: The run's key.
+        facts: The run's facts, with its status as it is now.
+    """
+    lost = list(dict.fromkeys(_rows(db, "what, why FROM lost", run, "rowid")))
+    # All ranks hold the same sites, except where they hold parts of the model.
+    names = {name: None for (name,) in _rows(db, "name FROM sites", run, "rank, position")}
+    sites = {row[0]: row for row in _rows(db, _SITES, run, "rank DESC")}
+    unplaced = _rows(db, "name, because FROM unplaced", run, "rank, position")
+    units = {name: sites[name][2] for name in names}
+    return Recording(
+        facts=facts,
+        sites=tuple(_site(*sites[name]) for name in names),
+        unplaced=tuple(Unplaced(*row) for row in dict.fromkeys(unplaced)),
+        windows=_windows(db, run, units, lost),
+        ledgers=_ledgers(db, run, units),
+        exams=_exams(db, run),
+        steps=Steps.of(_steps(db, run)),
+        metrics=_metrics(db, run),
+        events=[
+            Event(step, site, kind, tuple(json.loads(which)), json.loads(evidence))
+            for step, site, kind, which, evidence in _rows(
+                db, "step, site, kind, units, evidence FROM events", run, "step, rowid"
+            )
+        ],
+        lost=lost,
+    )
+
+
+_SITES = "name, activation, units, feeds, reads, pulse FROM sites"
+
+
+def _rows(db: Connection, what: str, run: int, order: str) -> list[tuple[Any, ...]]:
+    return db.execute(f"SELECT {what} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
+
+
+def _site(name: str, activation: str, units: int, feeds: str, reads: str, pulse: str) -> Site:
+    return Site(
+        name,
+        load_activation(activation),
+        units,
+        feeds=tuple(json.loads(feeds)),
+        reads=tuple(json.loads(reads)),
+        pulse=pulse,
+    )
+
+
+def _windows(
+    db: Connection, run: int, units: dict[str, int], lost: list[tuple[Any, ...]]
+) -> dict[str, Vitals]:
+    found: dict[str, list[Vitals]] = defaultdict(list)
+    for rank, site, width, *blobs in _rows(
+        db, "rank, site, units, previous, current FROM vitals", run, "rank"
+    ):
+        if units.get(site) != width:
+            if site in units:
+                why = f"it watched {width} units where another process watched {units[site]}"
+                lost.append((f"what process {rank} saw of {site}", why))
+            continue
+        for blob in blobs:
+            if blob is not None:
+                vitals = unpack(Vitals, width, blob)
+                assert isinstance(vitals, Vitals)
+                found[site].append(vitals)
+    return {site: reduce(merge, found[site]) for site in units if site in found}
+
+
+def _ledgers(db: Connection, run: int, units: dict[str, int]) -> dict[str, Ledger]:
+    found: dict[str, list[tuple[int, Ledger]]] = defaultdict(list)
+    for site, width, step, blob in _rows(db, "site, units, step, ledger FROM ledgers", run, "rank"):
+        if units.get(site) == width:
+            ledger = unpack(Ledger, width, blob)
+            assert isinstance(ledger, Ledger)
+            found[site].append((step, ledger))
+    return {site: merge_ledgers(found[site]) for site in units if site in found}
+
+
+def _exams(db: Connection, run: int) -> list[tuple[int, dict[str, dict[str, float]]]]:
+    """Exams by step; where several processes measured a site, the lowest rank is heard."""
+    exams: dict[int, dict[str, dict[str, float]]] = {}
+    for step, measures in _rows(db, "step, measures FROM exams", run, "step, rank"):
+        sites = exams.setdefault(step, {})
+        for site, values in json.loads(measures).items():
+            sites.setdefault(
+                site, {k: math.nan if value is None else value for k, value in values.items()}
+            )
+    return list(exams.items())
+
+
+def _steps(db: Connection, run: int) -> list[tuple[int, float | None, float | None]]:
+    """Readings by step; where several processes gave some, the lowest rank is heard."""
+    rows = _rows(db, "step, loss, lr FROM steps", run, "step, rank DESC")
+    return [(step, loss, lr) for step, (loss, lr) in {s: rest for s, *rest in rows}.items()]
+
+
+def _metrics(db: Connection, run: int) -> dict[str, list[tuple[int, float]]]:
+    metrics: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for name, step, value in _rows(db, "name, step, value FROM metrics", run, "rowid"):
+        metrics[name].append((step, math.nan if value is None else value))
+    return dict(metrics)

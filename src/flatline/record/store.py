@@ -1,0 +1,213 @@
+"""The run store: one SQLite file with all that is known of past and present runs."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flatline.errors import StoreError
+from flatline.record import schema
+from flatline.record.process import identity, may_run
+from flatline.record.reading import read
+from flatline.record.recording import Recording
+from flatline.record.writer import RunWriter, dump
+
+__all__ = ["RunWriter", "Store"]
+
+
+class Store:
+    """The runs that one file holds.
+
+    A file is opened anew for each call, so that no connection is open when the program forks.
+
+    Args:
+        path: The file; ``None`` or ``":memory:"`` for a store that lives as long as this object.
+        create: Open it for new runs, and make the file and its folder when they are missing.
+            Otherwise it is only read.
+
+    Raises:
+        StoreError: When the file cannot be used as asked.
+
+    Example:
+        >>> with Store(None) as store:
+        ...     writer = store.create_run({"name": "first"})
+        ...     writer.close("finished")
+        ...     store.runs()[0]["status"]
+        'finished'
+    """
+
+    def __init__(self, path: Path | str | None, *, create: bool = True) -> None:
+        in_memory = path is None or str(path) == ":memory:"
+        self.path = None if in_memory else Path(str(path))
+        self._create = create or in_memory
+        self._memory: schema.Connection | None = None
+        if self.path is None:
+            self._memory = schema.in_memory()
+            return
+        # os.path says no where pathlib raises: a folder that may not be entered, a name too long.
+        if os.path.isdir(self.path):
+            raise StoreError(
+                f"expected a file for the run store, found the folder {self.path}; "
+                "name a file in it with --store"
+            )
+        if create:
+            self._make()
+        elif not os.path.exists(self.path):
+            raise StoreError(
+                f"expected a run store at {self.path}, found no file; record a run first with "
+                "flatline run SCRIPT, or name another file with --store"
+            )
+        with self._open(write=create):
+            pass
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives back what the store holds open: the memory of a store without a file."""
+        if self._memory is not None:
+            self._memory.close()
+
+    def create_run(
+        self, facts: Mapping[str, Any], run_id: str | None = None, rank: int = 0
+    ) -> RunWriter:
+        """Starts a run, or joins one as another process of it.
+
+        Args:
+            facts: The contract's ``run`` object, as far as it is known; what joins a run that
+                exists already as another rank than 0 leaves its facts as they are.
+            run_id: The run's id, when several processes share it; made up when left out.
+            rank: Rank of this process.
+        """
+        run_id = run_id or secrets.token_hex(5)
+        facts = {
+            "name": None,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **facts,
+            "id": run_id,
+            "status": "running",
+        }
+        with self._open(write=True) as db, schema.transaction(db):
+            db.execute(
+                "INSERT INTO runs (id, status, facts) VALUES (?, 'running', ?) "
+                "ON CONFLICT (id) DO UPDATE SET facts = excluded.facts WHERE ?",
+                (run_id, dump(facts), rank == 0),
+            )
+            (key,) = db.execute("SELECT key FROM runs WHERE id = ?", (run_id,)).fetchone()
+            db.execute(
+                "INSERT OR REPLACE INTO processes VALUES (?, ?, ?, ?, ?)", (key, rank, *identity())
+            )
+        return RunWriter((key, run_id), rank, facts, lambda: self._open(write=True))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The facts of all runs, newest first."""
+        with self._open() as db:
+            rows = db.execute("SELECT key, status, facts FROM runs ORDER BY key DESC").fetchall()
+            return [_facts(db, *row) for row in rows]
+
+    def find(self, run: str | None = None) -> str:
+        """The id of the run that ``run`` means.
+
+        Args:
+            run: An id, a name (the latest run of that name), or the beginning of one id only;
+                ``None`` for the last run.
+
+        Raises:
+            StoreError: When there is no such run; the message names those that come close.
+        """
+        known = [(facts["id"], facts["name"]) for facts in self.runs()]
+        where = self.path or "this store"
+        if not known:
+            raise StoreError(
+                f"expected a stored run, found none in {where}; "
+                "record one first with flatline run SCRIPT"
+            )
+        if run is None:
+            return str(known[0][0])
+        exact = [key for key, _ in known if key == run] or [key for key, n in known if n == run]
+        if exact:
+            return str(exact[0])
+        begin = [str(key) for key, _ in known if run and key.startswith(run)]
+        if len(begin) == 1:
+            return begin[0]
+        if begin:
+            raise StoreError(
+                f"expected the beginning of one run's id, found that {run!r} begins "
+                f"{len(begin)} of them: {', '.join(begin[:5])}; give more characters"
+            )
+        words = [str(word) for pair in known for word in pair if word]
+        close = difflib.get_close_matches(run, dict.fromkeys(words), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "flatline runs lists them"
+        raise StoreError(f"expected the id or name of a run in {where}, found {run!r}; {hint}")
+
+    def load(self, run_id: str) -> Recording:
+        """Everything about one run.
+
+        Raises:
+            StoreError: When there is no run of exactly this id.
+        """
+        with self._open() as db, db.lock:
+            # One transaction: what a run in progress writes meanwhile is not seen by halves.
+            db.execute("BEGIN")
+            try:
+                query = "SELECT key, status, facts FROM runs WHERE id = ?"
+                row = db.execute(query, (run_id,)).fetchone()
+                if row is None:
+                    raise StoreError(
+                        f"expected the id of a run in {self.path or 'this store'}, "
+                        f"found {run_id!r}; flatline runs lists them"
+                    )
+                return read(db, row[0], _facts(db, *row))
+            finally:
+                db.execute("ROLLBACK")
+
+    def _make(self) -> None:
+        """Makes the folder, the file and its tables where they are missing."""
+        assert self.path is not None  # a store in memory is made elsewhere
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"expected to make the folder {self.path.parent} for the run store, "
+                f"found: {error.strerror}; name another file with --store"
+            ) from error
+        with (
+            schema.plain_errors(self.path),
+            contextlib.closing(schema.connect(self.path, write=True)) as db,
+        ):
+            schema.create(db)
+
+    @contextlib.contextmanager
+    def _open(self, *, write: bool = False) -> Iterator[schema.Connection]:
+        """A checked connection for the length of a ``with`` block."""
+        if write and not self._create:
+            raise StoreError(f"expected to write {self.path}, found it opened for reading only")
+        with schema.plain_errors(self.path), contextlib.ExitStack() as stack:
+            db = self._memory
+            if db is None:
+                assert self.path is not None  # without a file the store is in memory
+                db = stack.enter_context(contextlib.closing(schema.connect(self.path, write=write)))
+                if schema.is_blank(db) and not write:
+                    # The process that made the file was killed before it made the tables.
+                    db = stack.enter_context(contextlib.closing(schema.in_memory()))
+            yield db
+
+
+def _facts(db: sqlite3.Connection, key: int, status: str, facts: str) -> dict[str, Any]:
+    """Facts of a run with its status now: a run whose processes are all gone was interrupted."""
+    if status == "running":
+        query = "SELECT host, pid, born FROM processes WHERE run = ?"
+        if not any(may_run(process) for process in db.execute(query, (key,)).fetchall()):
+            status = "interrupted"
+    return {**json.loads(facts), "status": status}

@@ -1,0 +1,266 @@
+"""The pen of one process of one run: calls queue up, one thread writes them to the store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flatline.anatomy.site import Site, Unplaced
+from flatline.record.recording import dump_activation
+from flatline.record.schema import Connection, transaction
+from flatline.sense.vitals import Ledger, Vitals, pack
+
+COMMIT_SECONDS = 0.5
+CLOSE_SECONDS = 20.0
+ATTEMPTS = 3
+
+Statement = tuple[str, list[tuple[Any, ...]]]
+
+
+class RunWriter:
+    """Writes what one process of a run sees.
+
+    Every call only queues; a thread commits at least every half second, and at once after an
+    exam. In a process that was forked from this one all calls do nothing. A store that fails
+    never raises into the training: the first error is kept, and what comes after is dropped.
+
+    Attributes:
+        id: The run's id.
+        rank: The rank of this process.
+        error: What made the writing fail; ``None`` when all went well so far.
+    """
+
+    def __init__(
+        self,
+        run: tuple[int, str],
+        rank: int,
+        facts: Mapping[str, Any],
+        open_store: Callable[[], contextlib.AbstractContextManager[Connection]],
+    ) -> None:
+        self._run, self.id = run
+        self.rank = rank
+        self.error: Exception | None = None
+        self._facts = dict(facts)
+        self._open_store = open_store
+        self._pid = os.getpid()
+        # A SimpleQueue may be filled from a signal handler in the midst of another call.
+        self._queue: queue.SimpleQueue[Statement | threading.Event | None] = queue.SimpleQueue()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="flatline store", daemon=True)
+        self._thread.start()
+
+    def facts(self, **changes: Any) -> None:
+        """Changes entries of the contract's ``run`` object; only rank 0 speaks for the run."""
+        if self.rank == 0:
+            self._facts.update(changes)
+            self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self._facts), self._run)])
+
+    def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
+        """Keeps the sites of this process in place of those given before."""
+        for table in ("sites", "unplaced"):
+            self._put(f"DELETE FROM {table} WHERE run = ? AND rank = ?", [()])
+        self._put(
+            "INSERT INTO sites VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    i,
+                    s.name,
+                    dump_activation(s.activation),
+                    s.units,
+                    json.dumps(s.feeds),
+                    json.dumps(s.reads),
+                    s.pulse,
+                )
+                for i, s in enumerate(sites)
+            ],
+        )
+        self._put(
+            "INSERT INTO unplaced VALUES (?, ?, ?, ?, ?)",
+            [(i, one.name, one.because) for i, one in enumerate(unplaced)],
+        )
+
+    def exam(
+        self,
+        step: int,
+        vitals: Mapping[str, Vitals],
+        previous: Mapping[str, Vitals | None],
+        ledgers: Mapping[str, Ledger],
+        measures: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Keeps what an exam found, by site, in place of what the last one found.
+
+        Args:
+            step: The step that was examined.
+            vitals: The window that is being filled.
+            previous: The last complete window; ``None`` when it has not changed.
+            ledgers: When each unit last showed life.
+            measures: Numbers about the site as a whole; kept for every exam.
+        """
+        if not self._here:
+            return
+        self._put(
+            "INSERT INTO vitals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run, rank, site) DO UPDATE "
+            "SET units = excluded.units, current = excluded.current, "
+            "previous = CASE WHEN units = excluded.units "
+            "THEN coalesce(excluded.previous, previous) ELSE excluded.previous END",
+            [
+                (site, v.units, pack(v), pack(old) if (old := previous.get(site)) else None)
+                for site, v in vitals.items()
+            ],
+        )
+        row: dict[str, dict[str, float]] = {s: {**values} for s, values in measures.items()}
+        for site, ledger in ledgers.items():
+            silent = int(np.count_nonzero(ledger.first_silent > ledger.last_life))
+            row[site] = {"silent": silent, **row.get(site, {})}
+        self._put("INSERT OR REPLACE INTO exams VALUES (?, ?, ?, ?)", [(step, dump(row))])
+        self.ledgers(step, ledgers)
+        self._wake.put(None)
+
+    def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
+        """Keeps the ledgers as they stand after ``step``, in place of those given before."""
+        if self._here:
+            self._put(
+                "INSERT OR REPLACE INTO ledgers VALUES (?, ?, ?, ?, ?, ?)",
+                [(site, len(one.last_life), step, pack(one)) for site, one in ledgers.items()],
+            )
+
+    def steps(self, rows: Sequence[tuple[int, float | None, float | None]]) -> None:
+        """Keeps loss and learning rate of steps, given as ``(step, loss, lr)``."""
+        self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?)", rows)
+
+    def metric(self, name: str, step: int, value: float) -> None:
+        """Keeps one value of a metric."""
+        self._put("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", [(name, step, float(value))])
+
+    def event(
+        self, step: int, site: str, kind: str, units: Sequence[int], evidence: Mapping[str, Any]
+    ) -> None:
+        """Keeps something that happened to units of a site."""
+        row = (step, site, kind, json.dumps([int(unit) for unit in units]), dump(evidence))
+        self._put("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
+
+    def lost(self, what: str, why: str) -> None:
+        """Keeps a note of what could not be seen, for the report to show."""
+        self._put("INSERT INTO lost VALUES (?, ?, ?, ?)", [(what, why)])
+
+    def flush(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Waits until everything given so far is in the store, or the time is over."""
+        if self._here and not self._closed:
+            done = threading.Event()
+            self._queue.put(done)
+            self._wake.put(None)
+            done.wait(seconds)
+
+    def close(self, status: str) -> None:
+        """Writes what is left with the run's final status, and ends the thread."""
+        if not self._here or self._closed:
+            return
+        if self.rank == 0:
+            self.facts(status=status)
+            self._put("UPDATE runs SET status = ? WHERE key = ?", [(status, self._run)])
+        self._put("DELETE FROM processes WHERE run = ? AND rank = ?", [()])
+        self._closed = True
+        self._queue.put(None)
+        self._wake.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    @property
+    def _here(self) -> bool:
+        """Whether this is the process that opened the run, not a fork of it."""
+        return os.getpid() == self._pid
+
+    def _put(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Queues a statement; rows of tables are completed by run and rank."""
+        if not self._here or self._closed or self.error:
+            return
+        if not sql.startswith("UPDATE"):
+            rows = [(self._run, self.rank, *row) for row in rows]
+        self._queue.put((sql, list(rows)))
+
+    def _work(self) -> None:
+        """Runs in the thread: one connection, one transaction per batch, until closed.
+
+        The connection is a local of this thread, so a forked process, in which the thread does
+        not run, never closes it under its parent.
+        """
+        try:
+            with self._open_store() as db:
+                while self._write(db, self._batch()):
+                    pass
+        except Exception as error:
+            self._fail(error)
+        while self.error and not self._closed:
+            # Nobody may wait for ever for a store that failed.
+            self._release(self._batch())
+
+    def _batch(self) -> list[Statement | threading.Event | None]:
+        first = self._queue.get()
+        if first is not None:
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=COMMIT_SECONDS)
+        batch = [first]
+        for line, into in ((self._queue, batch), (self._wake, [])):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    into.append(line.get_nowait())
+        return batch
+
+    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> bool:
+        """Commits a batch; returns whether more may come."""
+        statements = [entry for entry in batch if isinstance(entry, tuple)]
+        try:
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    with transaction(db):
+                        for sql, rows in statements:
+                            db.executemany(sql, rows)
+                    break
+                except sqlite3.OperationalError:
+                    # Other runs write here too; what was locked for 5 seconds may be free now.
+                    if attempt == ATTEMPTS:
+                        raise
+        except Exception as error:
+            self._fail(error)
+        self._release(batch)
+        return None not in batch and not self.error
+
+    def _fail(self, error: Exception) -> None:
+        self.error = self.error or error
+
+    @staticmethod
+    def _release(batch: list[Statement | threading.Event | None]) -> None:
+        for entry in batch:
+            if isinstance(entry, threading.Event):
+                entry.set()
+
+
+def dump(value: Any) -> str:
+    """JSON of plain data; a number that is not finite becomes ``null``.
+
+    Example:
+        >>> dump({"a": float("nan"), "b": (1, 2.5)})
+        '{"a": null, "b": [1, 2.5]}'
+    """
+    return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _finite(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
