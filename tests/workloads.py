@@ -154,7 +154,7 @@ def mlp(act: Callable[[], nn.Module] = nn.ReLU, width: int = 24, hidden: int = 2
 @workload(40, "0", "2")
 def mlp_relu() -> Training:
     """Nothing wrong with it."""
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     model = mlp()
     return supervised(model, torch.optim.SGD(model.parameters(), 0.05), clusters(16))
 
@@ -164,8 +164,16 @@ def mlp_relu_killed() -> Training:
     """A learning rate large enough to kill units within a few steps."""
     torch.manual_seed(0)
     model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), 1.5, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), 0.8, momentum=0.9)
     return supervised(model, optimizer, clusters(16))
+
+
+@workload(40, "0", "2")
+def mlp_relu_collapsed() -> Training:
+    """A whole layer dies, so that the living units below it get no gradient any more."""
+    torch.manual_seed(0)
+    model = mlp()
+    return supervised(model, torch.optim.SGD(model.parameters(), 2.0), clusters(16))
 
 
 class Functional(nn.Module):
@@ -563,7 +571,7 @@ def penalty_in_loss() -> Training:
     """An L2 penalty inside the loss: the bias gradient of a silent unit is not 0."""
     torch.manual_seed(21)
     model = mlp()
-    optimizer = torch.optim.SGD(model.parameters(), 1.5, momentum=0.9)
+    optimizer = torch.optim.SGD(model.parameters(), 0.8, momentum=0.9)
 
     def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
         penalty = sum((p**2).sum() for p in model.parameters())
@@ -574,16 +582,11 @@ def penalty_in_loss() -> Training:
 
 @workload(20, "0", "2")
 def saturated_loss() -> Training:
-    """A hinge loss that is exactly flat after a few steps: zero gradients, living units."""
+    """A margin loss that is exactly flat after a few steps: zero gradients, living units."""
     torch.manual_seed(22)
     model = mlp()
-
-    def hinge(outputs: Tensor, targets: Tensor) -> Tensor:
-        signs = 2.0 * F.one_hot(targets, 4) - 1
-        return F.relu(1 - signs * outputs).mean()
-
     batches = ((3 * x, y) for x, y in clusters(16, examples=64))
-    return supervised(model, torch.optim.SGD(model.parameters(), 1.0), batches, hinge)
+    return supervised(model, torch.optim.SGD(model.parameters(), 1.0), batches, F.multi_margin_loss)
 
 
 @workload(20, "0", "2", "4")
