@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from brute_force import truth
 from workloads import WORKLOADS
 
