@@ -42,6 +42,7 @@ class CharTransformer(nn.Module):
         self.head = nn.Linear(width, vocabulary, bias=False)
         self.head.weight = self.embed.weight
         nn.init.normal_(self.embed.weight, std=0.02)
+        nn.init.normal_(self.place.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embed(tokens) + self.place.weight[: tokens.shape[1]]
@@ -52,8 +53,8 @@ class CharTransformer(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--width", type=int, default=96)
