@@ -137,7 +137,9 @@ def interval(rounds: list[Seconds], estimate: Callable[[list[Seconds]], float]) 
     draws = []
     for _ in range(RESAMPLES):
         chosen = [rounds[i] for i in rng.integers(len(rounds), size=len(rounds))]
-        draws.append(estimate([pairs[rng.integers(len(pairs), size=len(pairs))] for pairs in chosen]))
+        draws.append(
+            estimate([pairs[rng.integers(len(pairs), size=len(pairs))] for pairs in chosen])
+        )
     low, high = np.quantile(draws, [0.025, 0.975])
     return {
         "ratio": estimate(rounds),
