@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from memory import bytes_per_unit, peak_ratio
-from pairs import CLOCKS, Attach, Clock, Turns, interval, median_ratio, one_round, total_ratio
+from pairs import CLOCKS, Attach, Clock, Round, interval, median_ratio, one_round, total_ratio
 from trainings import TRAININGS, Build, Training
 from watching import watch
 
@@ -41,21 +41,17 @@ def default_budget(training: Training) -> Callable[[], None]:
     return watch(training.model, training.optimizer, exams=True)
 
 
-def rounds_of(build: Build, attach: Attach, clock: Clock, args: argparse.Namespace) -> list[Turns]:
-    """Rounds of pairs with a cost that is the same at every step."""
+def rounds_of(build: Build, attach: Attach, clock: Clock, args: argparse.Namespace) -> list[Round]:
+    """Rounds of pairs, for a cost that is the same at every step."""
+    turns = max(args.pairs // 2, 1)
     return [
-        one_round(build, attach, clock, args.pairs, args.turn, swap=bool(index % 2), warm=args.warm)
-        for index in range(args.rounds)
+        one_round(build, attach, clock, turns, args.turn, args.warm) for _ in range(args.rounds)
     ]
 
 
-def loops_of(build: Build, attach: Attach, clock: Clock, args: argparse.Namespace) -> list[Turns]:
-    """Two whole loops, so that each build is once the watched one."""
-    turns = max(args.steps // args.turn, 1)
-    return [
-        one_round(build, attach, clock, turns, args.turn, swap=swap, warm=args.warm)
-        for swap in (False, True)
-    ]
+def loops_of(build: Build, attach: Attach, clock: Clock, args: argparse.Namespace) -> list[Round]:
+    """One round whose halves are whole loops."""
+    return [one_round(build, attach, clock, max(args.steps // args.turn, 1), args.turn, args.warm)]
 
 
 def timings(name: str, clock: Clock, args: argparse.Namespace) -> Iterator[Row]:
@@ -63,7 +59,8 @@ def timings(name: str, clock: Clock, args: argparse.Namespace) -> Iterator[Row]:
     build = TRAININGS[name]
     if "control" in args.parts:
         rounds = rounds_of(build, None, clock, args)
-        step = float(np.median(np.concatenate([turns.bare / turns.steps for turns in rounds])))
+        bare = [half.bare / half.steps for halves in rounds for half in halves]
+        step = float(np.median(np.concatenate(bare)))
         row = {"what": "control", "workload": name, "step_seconds": step, **median_ratio(rounds)}
         yield row | {"holds": row["low"] <= 1 <= row["high"]}
     if "pulse" in args.parts:
@@ -108,7 +105,7 @@ def start_up(repeats: int = 15) -> Iterator[Row]:
         pairs = [
             seconds_of("-c", code) / seconds_of("-c", "import torch") for _ in range(repeats + 1)
         ]
-        row = interval([np.array(pairs[1:])], lambda chosen: float(np.median(chosen[0])))
+        row = interval([(np.array(pairs[1:]),)], lambda chosen: float(np.median(chosen)))
         yield {"what": what, **row, "holds": row["ratio"] <= BOUNDS["import"]}
 
 
@@ -153,7 +150,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--workloads", nargs="+", choices=TRAININGS, default=list(TRAININGS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=6, help="builds of each pair")
-    parser.add_argument("--pairs", type=int, default=100, help="pairs in each round")
+    parser.add_argument(
+        "--pairs", type=int, default=100, help="pairs in each round, half for each role"
+    )
     parser.add_argument("--steps", type=int, default=2000, help="length of the whole loop")
     parser.add_argument("--turn", type=int, help="steps of a turn (default 1, 10 on a GPU)")
     parser.add_argument("--warm", type=int, default=10, help="steps before anything is timed")

@@ -1,11 +1,11 @@
 """Ratios of interleaved pairs, with bootstrap intervals.
 
 Two identical trainings, one of them watched, take turns in one process, so that whatever else the
-machine does falls on both. Which goes first alternates. Each round builds both anew and swaps
-which of the two builds is watched, since where a model happens to lie in memory changes its speed.
-An exam runs from one optimizer step to the next, under a dispatch mode that would catch the bare
-training as well; so the watched one goes on until no mode is active, and the bare one does as many
-steps.
+machine does falls on both. Which goes first alternates. Where a model happens to lie in memory
+changes its speed, so half of each round watches one of the two and half the other, and the two
+ratios are averaged; the next round builds both anew. An exam runs from one optimizer step to the
+next, under a dispatch mode that would catch the bare training as well; so the watched one goes on
+until no mode is active, and the bare one does as many steps.
 """
 
 from __future__ import annotations
@@ -30,12 +30,15 @@ RESAMPLES = 4000
 
 @dataclass
 class Turns:
-    """Seconds of each turn of one round, and what attaching and detaching took."""
+    """Seconds of each turn of half a round, and what attaching and detaching took."""
 
     bare: Seconds
     watched: Seconds
     steps: npt.NDArray[np.int64]
     ends: float = 0.0
+
+
+Round = tuple[Turns, Turns]
 
 
 @dataclass
@@ -49,12 +52,15 @@ class Clock:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def time(self, work: Callable[[], object]) -> float:
+    def time(self, training: Training, steps: int, until_idle: bool = False) -> tuple[float, int]:
+        """Seconds of a turn, and the steps that were run in it."""
+        if steps == 0:
+            return 0.0, 0
         self.settle()
         start = self.now()
-        work()
+        done = run_steps(training, steps, until_idle)
         self.settle()
-        return self.now() - start
+        return self.now() - start, done
 
 
 def examining() -> bool:
@@ -72,79 +78,86 @@ def run_steps(training: Training, steps: int, until_idle: bool = False) -> int:
 
 
 def one_round(
-    build: Build, attach: Attach, clock: Clock, turns: int, steps: int, *, swap: bool, warm: int
-) -> Turns:
-    """Build both trainings, and let them take turns of ``steps`` steps."""
+    build: Build, attach: Attach, clock: Clock, turns: int, steps: int, warm: int
+) -> Round:
+    """Build two trainings; each in its turn is the watched one, for ``turns`` turns of ``steps``."""
     first, second = build(clock.device), build(clock.device)
-    bare, watched = (second, first) if swap else (first, second)
-    for training in (bare, watched):
+    for training in (first, second):
         run_steps(training, warm)
-    detach: Callable[[], None] = lambda: None  # noqa: E731
-    ends = 0.0
-    if attach is not None:
-        start = clock.now()
-        detach = attach(watched)
-        ends += clock.now() - start
-    rows = []
     gc.collect()
+    return (
+        take_turns(first, second, attach, clock, turns, steps),
+        take_turns(second, first, attach, clock, turns, steps),
+    )
+
+
+def take_turns(
+    bare: Training, watched: Training, attach: Attach, clock: Clock, turns: int, steps: int
+) -> Turns:
+    """Let two trainings take turns, one of them watched."""
+    start = clock.now()
+    detach = attach(watched) if attach else lambda: None
+    ends = clock.now() - start
+    rows = []
     for turn in range(turns):
-        ahead = clock.time(lambda: run_steps(bare, steps)) if turn % 2 else 0.0
-        done = 0
-
-        def watched_turn() -> None:
-            nonlocal done
-            done = run_steps(watched, steps, until_idle=True)
-
-        spent = clock.time(watched_turn)
-        owed = done - steps if turn % 2 else done
-        rows.append((ahead + clock.time(lambda n=owed: run_steps(bare, n)), spent, done))
-    ends += clock.time(detach)
+        bare_first = turn % 2 == 1
+        bare_time = clock.time(bare, steps)[0] if bare_first else 0.0
+        watched_time, done = clock.time(watched, steps, until_idle=True)
+        owed = done - steps if bare_first else done
+        rows.append((bare_time + clock.time(bare, owed)[0], watched_time, done))
+    start = clock.now()
+    detach()
+    ends += clock.now() - start
     columns = np.array(rows)
     return Turns(columns[:, 0], columns[:, 1], columns[:, 2].astype(np.int64), ends)
 
 
-def median_ratio(rounds: list[Turns]) -> dict[str, Any]:
+def median_ratio(rounds: list[Round]) -> dict[str, Any]:
     """Median over all pairs of watched / bare: for a cost that is the same at every step."""
-    ratios = [turns.watched / turns.bare for turns in rounds]
-
-    def estimate(chosen: list[Seconds]) -> float:
-        return float(np.median(np.concatenate(chosen)))
-
-    return interval(ratios, estimate)
+    return interval(
+        [tuple(half.watched / half.bare for half in halves) for halves in rounds],
+        lambda pairs: float(np.median(pairs)),
+    )
 
 
-def total_ratio(rounds: list[Turns], steps: int) -> dict[str, Any]:
+def total_ratio(rounds: list[Round], steps: int) -> dict[str, Any]:
     """All seconds watched / all seconds bare, ends included: for a cost that comes in lumps.
 
     The cost of attaching and detaching is spread over the pairs, as part of a loop of ``steps``
     steps.
     """
-    pairs = []
-    for turns in rounds:
-        ends = turns.ends * turns.steps / steps
-        pairs.append(np.stack([turns.watched + ends, turns.bare], axis=1))
 
-    def estimate(chosen: list[Seconds]) -> float:
-        watched, bare = np.concatenate(chosen).sum(axis=0)
+    def pairs(half: Turns) -> Seconds:
+        return np.stack([half.watched + half.ends * half.steps / steps, half.bare], axis=1)
+
+    def estimate(pairs: Seconds) -> float:
+        watched, bare = pairs.sum(axis=0)
         return float(watched / bare)
 
-    return interval(pairs, estimate)
+    return interval([tuple(pairs(half) for half in halves) for halves in rounds], estimate)
 
 
-def interval(rounds: list[Seconds], estimate: Callable[[list[Seconds]], float]) -> dict[str, Any]:
-    """The estimate with a 95 % interval; rounds are resampled, and pairs within each."""
+def interval(
+    rounds: list[tuple[Seconds, ...]], estimate: Callable[[Seconds], float]
+) -> dict[str, Any]:
+    """The geometric mean over halves of the estimate, with a 95 % interval.
+
+    Rounds are resampled, and pairs within each half of each.
+    """
+
+    def whole(chosen: list[tuple[Seconds, ...]]) -> float:
+        halves = [estimate(np.concatenate(half)) for half in zip(*chosen, strict=True)]
+        return float(np.exp(np.mean(np.log(halves))))
+
+    def again(pairs: Seconds) -> Seconds:
+        return pairs[rng.integers(len(pairs), size=len(pairs))]
+
     rng = np.random.default_rng(0)
     draws = []
     for _ in range(RESAMPLES):
-        chosen = [rounds[i] for i in rng.integers(len(rounds), size=len(rounds))]
-        draws.append(
-            estimate([pairs[rng.integers(len(pairs), size=len(pairs))] for pairs in chosen])
-        )
+        chosen = (rounds[i] for i in rng.integers(len(rounds), size=len(rounds)))
+        draws.append(whole([tuple(again(pairs) for pairs in halves) for halves in chosen]))
     low, high = np.quantile(draws, [0.025, 0.975])
-    return {
-        "ratio": estimate(rounds),
-        "low": float(low),
-        "high": float(high),
-        "pairs": sum(len(pairs) for pairs in rounds),
-        "rounds": len(rounds),
-    }
+    count = sum(len(pairs) for halves in rounds for pairs in halves)
+    found = {"ratio": whole(rounds), "low": float(low), "high": float(high)}
+    return {**found, "pairs": count, "rounds": len(rounds)}
