@@ -1,8 +1,9 @@
 """Measure what watching costs, and write ``benchmarks/results/overhead-DEVICE.json``.
 
 Whole training steps, in interleaved pairs (see ``pairs.py``). Every workload also gets an A/A
-control, in which neither training is watched: its interval must hold 1, else the machine was too
-restless and the other figures of that workload mean nothing.
+control, in which neither training is watched: the width of its interval is what this machine can
+tell apart, and 1 lies outside of it once in twenty times by chance. The exit status is 1 when a
+figure exceeds its bound.
 """
 
 from __future__ import annotations
@@ -194,7 +195,8 @@ def main() -> int:
         # Written after every figure, so that an interrupted benchmark keeps what it has.
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(document, indent=1, default=float) + "\n")
-    return 0 if all(row.get("holds", True) for row in document["figures"]) else 1
+    bounded = (row for row in document["figures"] if "control" not in row["what"])
+    return 0 if all(row["holds"] for row in bounded) else 1
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def run_steps(training: Training, steps: int, until_idle: bool = False) -> int:
 def one_round(
     build: Build, attach: Attach, clock: Clock, turns: int, steps: int, warm: int
 ) -> Round:
-    """Build two trainings; each in its turn is the watched one, for ``turns`` turns of ``steps``."""
+    """Build two trainings; each is the watched one for ``turns`` turns of ``steps`` steps."""
     first, second = build(clock.device), build(clock.device)
     for training in (first, second):
         run_steps(training, warm)
