@@ -28,6 +28,15 @@ def resident() -> int:
     return pages * resource.getpagesize()
 
 
+def peak_resident() -> int:
+    """Most bytes of this process that were ever in memory.
+
+    Not ``ru_maxrss``, which a child inherits from the process that started it.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+
 def measure(name: str, device: str, how: str, steps: int, units: int | None) -> dict[str, int]:
     """Run one training and read its memory between exams and at its peak."""
     from trainings import TRAININGS, wide
@@ -41,9 +50,7 @@ def measure(name: str, device: str, how: str, steps: int, units: int | None) -> 
     for _ in range(steps):
         training.step()
     training.optimizer.zero_grad()
-    # Read before the allocator is trimmed: what counts is what the process has held.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    between = resident()
+    peak, between = peak_resident(), resident()
     if device == "cuda":
         peak = torch.cuda.max_memory_allocated()
         between += torch.cuda.memory_allocated()
@@ -63,12 +70,11 @@ def bytes_per_unit(device: str, how: str, repeats: int = 3) -> dict[str, float]:
     few, many, steps = 10_000, 510_000, 4
     slopes = []
     for _ in range(repeats):
-        held = {
-            (which, units): in_process("wide", device, which, steps, units)["between"]
-            for which in ("bare", how)
+        beyond = [
+            in_process("wide", device, how, steps, units)["between"]
+            - in_process("wide", device, "bare", steps, units)["between"]
             for units in (few, many)
-        }
-        beyond = [held[how, units] - held["bare", units] for units in (few, many)]
+        ]
         slopes.append((beyond[1] - beyond[0]) / (many - few))
     return {"bytes_per_unit": median(slopes), "low": min(slopes), "high": max(slopes)}
 

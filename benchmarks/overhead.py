@@ -78,10 +78,10 @@ def timings(name: str, clock: Clock, args: argparse.Namespace) -> Iterator[Row]:
 
 def memories(workloads: list[str], args: argparse.Namespace) -> Iterator[Row]:
     """Bytes per unit between exams, and the peak of an exam."""
-    row = bytes_per_unit(args.device, "bare")
-    yield {"what": "units control", "workload": "wide", **row}
-    if args.parts == ["control", "memory"]:
-        return
+    if "control" in args.parts:
+        yield {"what": "units control", "workload": "wide", **bytes_per_unit(args.device, "bare")}
+        row = peak_ratio(workloads[0], args.device, "bare")
+        yield {"what": "peak control", "workload": workloads[0], **row}
     row = bytes_per_unit(args.device, "exams")
     holds = row["bytes_per_unit"] <= BOUNDS["units"]
     yield {"what": "units", "workload": "wide", **row, "holds": holds}
