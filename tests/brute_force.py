@@ -39,7 +39,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
 }
 PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu"}
-RECURRENT = {"lstm"}
+RECURRENT = {"lstm", "gru"}
 
 
 @dataclass

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader, TensorDataset
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 
@@ -293,6 +294,26 @@ def cnn_batchnorm() -> Training:
     return supervised(model, optimizer, clusters(3, 8, 8, batch=16))
 
 
+@workload(
+    10,
+    Probe("1", axis=1),
+    Probe("3", axis=1),
+    Probe("7"),
+    Probe("10"),
+)
+def norms() -> Training:
+    """Group, layer and root-mean-square norms, a transposed convolution, a weight norm."""
+    torch.manual_seed(25)
+    model = nn.Sequential(
+        nn.Conv1d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU(),
+        nn.ConvTranspose1d(8, 6, 2, stride=2), nn.ReLU(), nn.Flatten(),
+        nn.Linear(96, 20), nn.LayerNorm(20), nn.ReLU(),
+        nn.utils.parametrizations.weight_norm(nn.Linear(20, 20)), nn.RMSNorm(20), nn.ReLU(),
+        nn.Linear(20, 4),
+    )  # fmt: skip
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.2), clusters(3, 8))
+
+
 class Residual(nn.Module):
     """Two rounds through one shared layer, each added to its input before the ReLU."""
 
@@ -357,23 +378,30 @@ def weight_tying() -> Training:
 
 
 class Recurrent(nn.Module):
-    """An LSTM and a linear head on its last output."""
+    """A recurrent cell, and a linear head on its output at each place."""
 
-    def __init__(self) -> None:
+    def __init__(self, cell: type[nn.LSTM] | type[nn.GRU]) -> None:
         super().__init__()
         self.embed = nn.Embedding(16, 12)
-        self.lstm = nn.LSTM(12, 20, batch_first=True)
+        self.cell = cell(12, 20, batch_first=True)
         self.head = nn.Linear(20, 16)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        out, _ = self.lstm(self.embed(tokens))
+        out, _ = self.cell(self.embed(tokens))
         return self.head(out).transpose(1, 2)
 
 
-@workload(10, Probe("lstm", "lstm"))
+@workload(10, Probe("cell", "lstm"))
 def lstm() -> Training:
     torch.manual_seed(12)
-    model = Recurrent()
+    model = Recurrent(nn.LSTM)
+    return supervised(model, torch.optim.Adam(model.parameters(), 1e-2), sequences(10, 16))
+
+
+@workload(10, Probe("cell", "gru"))
+def gru() -> Training:
+    torch.manual_seed(12)
+    model = Recurrent(nn.GRU)
     return supervised(model, torch.optim.Adam(model.parameters(), 1e-2), sequences(10, 16))
 
 
@@ -396,6 +424,16 @@ def accumulation() -> Training:
         optimizer.zero_grad()
 
     return Training(model, optimizer, step)
+
+
+@workload(8, "0", "2")
+def loader_workers() -> Training:
+    """One epoch from a DataLoader with worker processes."""
+    torch.manual_seed(26)
+    model = mlp()
+    inputs, targets = next(clusters(16, batch=256))
+    loader = DataLoader(TensorDataset(inputs, targets), 32, shuffle=True, num_workers=2)
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.5), iter(loader))
 
 
 @workload(30, "0", "2")
