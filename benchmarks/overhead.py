@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from memory import bytes_per_unit, peak_ratio
 from pairs import CLOCKS, Attach, Clock, Round, interval, median_ratio, one_round, total_ratio
 from trainings import TRAININGS, Build, Training

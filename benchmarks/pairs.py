@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+
 from trainings import Build, Training
 
 Seconds = npt.NDArray[np.float64]
