@@ -11,6 +11,7 @@ until no mode is active, and the bare one does as many steps.
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ def one_round(
     build: Build, attach: Attach, clock: Clock, turns: int, steps: int, warm: int
 ) -> Round:
     """Build two trainings; each is the watched one for ``turns`` turns of ``steps`` steps."""
+    if "torch._dynamo" in sys.modules:
+        # Else the builds of later rounds would exceed the limit of recompilations and run eagerly.
+        torch.compiler.reset()
     first, second = build(clock.device), build(clock.device)
     for training in (first, second):
         run_steps(training, warm)

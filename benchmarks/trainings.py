@@ -129,7 +129,8 @@ def gpt2(device: str) -> Training:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=256, n_positions=64, n_embd=256, n_layer=4, n_head=4)
+    sizes = {"vocab_size": 256, "n_positions": 64, "n_embd": 256, "n_layer": 4, "n_head": 4}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
     return train(Logits(GPT2LMHeadModel(config)).to(device), texts(device), compiled=False)
 
 
