@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -28,6 +29,7 @@ class OutputFile(click.ParamType):
     name = "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Checks now that the file can be written."""
         path = Path(value)
         if path == STANDARD_OUTPUT and param is not None and param.name == "json":
             return path
@@ -49,6 +51,7 @@ class Percent(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """Accepts a trailing percent sign."""
         try:
             percent = float(str(value).removesuffix("%"))
         except ValueError:
@@ -115,10 +118,8 @@ def quiet_option(command: Command) -> Command:
 
 def say(sentence: str) -> None:
     """Writes one line of flatline's own to standard error, if there still is one."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         print(f"flatline: {sentence}", file=sys.__stderr__, flush=True)
-    except (OSError, ValueError):
-        pass
 
 
 def show(thing: object, *, on_error: bool = False) -> None:
@@ -187,9 +188,9 @@ def hand_over(
     write_files(report, html, json, units)
     if json == STANDARD_OUTPUT:
         if stdout is None:
-            write_json(report, sys.stdout, units)
+            write_json(report, sys.stdout)
         else:
             with open(stdout, "w", encoding="utf-8") as file:
-                write_json(report, file, units)
+                write_json(report, file)
     elif not quiet:
         show(report)

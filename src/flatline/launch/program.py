@@ -147,7 +147,7 @@ def _script(main: ModuleType, path: str) -> CodeType:
 def _new_main() -> ModuleType:
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
-    main.__dict__["__annotations__"] = {}
+    main.__annotations__ = {}
     sys.modules["__main__"] = main
     return main
 

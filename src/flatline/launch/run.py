@@ -81,6 +81,7 @@ class Ending:
     interrupt: Any = field(default_factory=lambda: signal.getsignal(signal.SIGINT))
 
     def __call__(self) -> None:
+        """Leaves the report, once, and never raises."""
         if self.done or not self.here:
             return
         self.done = True
@@ -114,13 +115,14 @@ class Ending:
         report = self.session.finish(self.status)
         if report is None:
             return
-        if "torch" not in sys.modules:
+        if "torch" in sys.modules:
+            if not self.outputs.quiet:
+                options.show(report, on_error=True)
+        elif not self.outputs.quiet:
             options.say(
                 "expected a program that trains with PyTorch, found one that never imported "
                 "torch; nothing was watched"
             )
-        elif not self.outputs.quiet:
-            options.show(report, on_error=True)
         self._write(report)
         self._judge(report)
 
@@ -129,12 +131,14 @@ class Ending:
         options.write_files(report, outputs.html, outputs.json, outputs.units)
         if outputs.stdout is not None:
             with open(outputs.stdout, "w", encoding="utf-8") as file:
-                options.write_json(report, file, outputs.units)
+                options.write_json(report, file)
         for path in (outputs.html, outputs.json):
             if path is not None and path != options.STANDARD_OUTPUT and not outputs.quiet:
                 options.say(f"wrote {path}")
 
     def _judge(self, report: Report) -> None:
+        if not self.outputs.rules:
+            return
         from flatline.diagnose.rules import holds
 
         for rule in self.outputs.rules:
@@ -220,7 +224,7 @@ def _own_path() -> list[str]:
     options_metavar="[OPTIONS]",
     epilog="Example: flatline run --html report.html train.py --epochs 5",
 )
-@click.option("-m", "module", metavar="MODULE", help="Run a module, like python -m MODULE.")
+@click.option("-m", "is_module", is_flag=True, help="Run a module, like python -m MODULE.")
 @click.option("--name", metavar="NAME", help="A name for the run.")
 @click.option(
     "--budget",
@@ -245,9 +249,9 @@ def _own_path() -> list[str]:
 )
 @options.store_option
 @options.output_options
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT [ARGS]...")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT | -m MODULE [ARGS]...")
 def run(
-    module: str | None,
+    is_module: bool,
     name: str | None,
     budget: float,
     max_steps: int | None,
@@ -265,7 +269,7 @@ def run(
     to the program. When it has ended, also by Ctrl-C or an error, the report goes to standard
     error and the exit status is the program's own.
     """
-    program = _program(module, command)
+    program = _program(is_module, command)
     program.check()
     rules = _rules(fail_on)
     from flatline.api import Session
@@ -282,14 +286,12 @@ def run(
     return partial(watch, program, session, Outputs(html, json, stdout, units, quiet, rules))
 
 
-def _program(module: str | None, command: tuple[str, ...]) -> Program:
-    if module is not None:
-        return Program(module, command, is_module=True)
+def _program(is_module: bool, command: tuple[str, ...]) -> Program:
     if not command:
         raise click.UsageError(
             "expected a script or -m MODULE, found neither; write: flatline run train.py"
         )
-    return Program(command[0], command[1:])
+    return Program(command[0], command[1:], is_module)
 
 
 def _rules(texts: tuple[str, ...]) -> tuple[Rule, ...]:
