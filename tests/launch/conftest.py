@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,6 +15,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[2] / "src"
 FAKE = Path(__file__).parent / "fake"
+ADDRESS = re.compile("0x[0-9a-f]{8,}")
 ENTRY_POINT = "import sys\nfrom flatline.launch.cli import main\nsys.exit(main())\n"
 
 
@@ -48,7 +50,7 @@ class Twice:
             text=True,
             timeout=60,
         )
-        return done.returncode, done.stdout, done.stderr
+        return done.returncode, ADDRESS.sub("0x", done.stdout), ADDRESS.sub("0x", done.stderr)
 
     def watched(self, *command: str, **kwargs) -> tuple[int, str, str]:
         return self.run(*self.flatline, "run", *command, **kwargs)

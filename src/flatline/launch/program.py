@@ -115,8 +115,9 @@ def _call_hook(
         raise
     except BaseException as second:
         print("Error in sys.excepthook:", file=sys.stderr)
-        own = second.__traceback__
-        sys.__excepthook__(type(second), second, own and own.tb_next)
+        if second.__traceback__ is not None:
+            second.__traceback__ = second.__traceback__.tb_next  # without this function
+        sys.__excepthook__(type(second), second, second.__traceback__)
         print("\nOriginal exception was:", file=sys.stderr)
         sys.__excepthook__(kind, value, trace)
 
