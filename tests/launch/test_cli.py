@@ -245,9 +245,9 @@ def test_output_that_cannot_be_written_at_the_end(twice):
 
 
 CASES = """
-import flatline.api
+from flatline.api import Case
 def good():
-    return flatline.api.Case()
+    return Case()
 def other():
     return 3
 def fails():

@@ -102,6 +102,8 @@ class Ending:
                 f"expected to leave a report, found an error of its own ({error!r}); "
                 "what was seen is stored: flatline report"
             )
+        if self.status == "interrupted":
+            _remember_interrupt()
 
     @property
     def here(self) -> bool:
@@ -190,6 +192,16 @@ def _end_program() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
+
+
+def _remember_interrupt() -> None:
+    """Lets the interpreter end by the signal, as it does after an uncaught KeyboardInterrupt.
+
+    It keeps a mark for that, which running any code from a string sets anew; importing what
+    writes the report does so many times.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        exec("raise KeyboardInterrupt")
 
 
 def _attach(session: Session) -> None:
