@@ -379,9 +379,11 @@ from concurrent.futures import ProcessPoolExecutor
 class Thing:
     def __init__(self, x):
         self.x = x
+    def __repr__(self):
+        return f"Thing({self.x})"
 
 def work(thing):
-    return type(thing).__module__, thing.x * 2, __name__, sys.argv[1:]
+    return type(thing).__module__, thing, __name__, sys.argv[1:]
 
 if __name__ == "__main__":
     context = multiprocessing.get_context("METHOD")
@@ -404,6 +406,12 @@ def test_multiprocessing(twice, method):
     assert (status, errors) == (0, "")
     assert "'__mp_main__'" in output or method == "fork"
     assert [call[0] for call in twice.calls()] == ["session", "finish"]
+
+
+def test_multiprocessing_imported_early(twice):
+    twice.write("program.py", CHILDREN.replace("METHOD", "spawn"))
+
+    assert twice.same("program.py", env={"FAKE_IMPORTS": "multiprocessing"})[0] == 0
 
 
 def test_multiprocessing_from_a_module(twice):
@@ -469,7 +477,7 @@ def test_torchrun(twice_each, launcher):
         "0 ['program.py', '--lr', '1']",
         "1 ['program.py', '--lr', '1']",
     ]
-    assert errors.count("never imported torch") == 1
+    assert errors.count("without importing torch") == 1
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -74,6 +74,7 @@ def main() -> None:
 def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
     try:
         outcome = flatline.main(arguments, prog_name="flatline", standalone_mode=False)
+        sys.stdout.flush()
     except click.UsageError as error:
         _leave(error.format_message(), error.ctx)
     except click.ClickException as error:

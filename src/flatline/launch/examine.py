@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flatline.errors import UsageError
+from flatline.errors import FlatlineError, UsageError
 from flatline.launch import options
 
 if TYPE_CHECKING:
     from flatline.api import Case
 
+OURS = (str(Path(__file__).parents[1]), "<frozen importlib")
 EXPECTED = "expected path/to/file.py:factory or package.module:factory"
 
 
@@ -36,7 +37,13 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
     case = load_case(target)
     from flatline.api import examine_case
 
-    options.hand_over(examine_case(case), html, json, units, quiet, aside)
+    try:
+        report = examine_case(case)
+    except FlatlineError:
+        raise
+    except Exception as error:
+        raise _failed(f"to examine {target}", error) from None
+    options.hand_over(report, html, json, units, quiet, aside)
 
 
 def load_case(target: str) -> Case:
@@ -58,7 +65,7 @@ def load_case(target: str) -> Case:
     if not colon or not place or not name:
         raise UsageError(f"{EXPECTED}, found {target!r}; add the function's name after a colon")
     factory = _factory(_module(place), place, name)
-    case = _call(factory, target)
+    case = _call(factory, f"{target} to give a flatline.Case")
     from flatline.api import Case
 
     if not isinstance(case, Case):
@@ -82,7 +89,7 @@ def _module(place: str) -> ModuleType:
         raise UsageError(f"expected a Python file, found {place!r}; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # classes defined there can be pickled
-    _call(lambda: spec.loader.exec_module(module), place)  # type: ignore[union-attr]
+    _call(lambda: spec.loader.exec_module(module), f"to import {place}")  # type: ignore[union-attr]
     return module
 
 
@@ -91,12 +98,12 @@ def _named_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise _failed(name, error) from None
+            raise _failed(f"to import {name}", error) from None
         raise UsageError(
             f"{EXPECTED}, found no module named {error.name!r} from {os.getcwd()}; check its name"
         ) from None
     except Exception as error:
-        raise _failed(name, error) from None
+        raise _failed(f"to import {name}", error) from None
 
 
 def _factory(module: ModuleType, place: str, name: str) -> Callable[[], Any]:
@@ -112,23 +119,20 @@ def _factory(module: ModuleType, place: str, name: str) -> Callable[[], Any]:
     raise UsageError(f"expected a function {name!r} in {place}, found {found}; {advice}")
 
 
-def _call(function: Callable[[], Any], what: str) -> Any:
+def _call(function: Callable[[], Any], expected: str) -> Any:
     try:
         return function()
     except Exception as error:
-        raise _failed(what, error) from None
+        raise _failed(expected, error) from None
 
 
-def _failed(what: str, error: Exception) -> UsageError:
+def _failed(expected: str, error: Exception) -> UsageError:
     """Shows where a person's own code failed, then says it in one sentence."""
     trace = error.__traceback__
-    while trace is not None and (
-        trace.tb_frame.f_code.co_filename == __file__
-        or "importlib" in trace.tb_frame.f_code.co_filename
-    ):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace)
     return UsageError(
-        f"expected {what} to give a flatline.Case, found that it raised "
-        f"{type(error).__name__}; correct the error shown above"
+        f"expected {expected}, found that it raised {type(error).__name__}; "
+        "correct the error shown above"
     )

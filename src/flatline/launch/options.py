@@ -33,6 +33,8 @@ class OutputFile(click.ParamType):
         path = Path(value)
         if path == STANDARD_OUTPUT and param is not None and param.name == "json":
             return path
+        if path == STANDARD_OUTPUT:
+            self.fail("expected a file, found '-'; only --json can go to standard output")
         path = path.absolute()
         if path.is_dir():
             self.fail(f"expected a file, found the directory {value!r}; name a file in it")

@@ -150,6 +150,8 @@ def _new_main() -> ModuleType:
     main.__dict__["__builtins__"] = builtins
     main.__annotations__ = {}
     sys.modules["__main__"] = main
+    if "__mp_main__" in sys.modules:  # multiprocessing's second name for it, made at its import
+        sys.modules["__mp_main__"] = main
     return main
 
 

@@ -122,8 +122,8 @@ class Ending:
                 options.show(report, on_error=True)
         elif not self.outputs.quiet:
             options.say(
-                "expected a program that trains with PyTorch, found one that never imported "
-                "torch; nothing was watched"
+                "expected a program that trains with PyTorch, found one that ended without "
+                "importing torch; nothing was watched"
             )
         self._write(report)
         self._judge(report)

@@ -73,6 +73,8 @@ def examine_case(case):
     return Report("finished")
 
 
+for name in os.environ.get("FAKE_IMPORTS", "").split():
+    __import__(name)
 api = types.ModuleType("flatline.api")
 for thing in (StopTraining, Session, Case, examine_case):
     setattr(api, thing.__name__, thing)
