@@ -30,6 +30,7 @@ class Pacer:
         self.budget = budget
         self.spent = 0.0
         self.exams = 0
+        self._expected = 0.0
         self._costs: deque[float] = deque(maxlen=5)
         self._steps: deque[float] = deque(maxlen=15)
 
@@ -42,6 +43,7 @@ class Pacer:
         self.spent += seconds
         self.exams += 1
         self._costs.append(seconds)
+        self._expected = median(self._costs)
 
     def bare_step(self, seconds: float) -> None:
         """Note how long a step without an exam took."""
@@ -74,10 +76,9 @@ class Pacer:
             return False
         if step == 0:
             return True
-        expected = median(self._costs) if self._costs else 0.0
         allowed = max(self.budget * elapsed, GRACE)
         if not event:
             allowed = max(self.budget * elapsed * REGULAR, min(GRACE, allowed))
             if self.budget * elapsed < GRACE and step & (step - 1):
                 return False  # during the grace: steps 1, 2, 4, 8 ...
-        return self.spent + expected <= allowed
+        return self.spent + self._expected <= allowed

@@ -6,10 +6,8 @@ import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Feed, Place
-from flatline.sense.roll import Member, Roll
+from flatline.sense.roll import ROWS, Member, Roll
 
-#: Rows kept on the device between two looks from the host.
-ROWS = 8
 #: Columns of a weight's gradient that stand for a missing bias.
 SENTINELS = 4
 

@@ -20,6 +20,14 @@ Bool = npt.NDArray[np.bool_]
 #: Silences longer than this and twice the unit's longest ask for an exam.
 PATIENCE = 16
 _SURE, _PENDING, _DOUBT, _ASKED = 1, 2, 4, 8
+#: Rows that :meth:`Roll.observe` takes at most.
+ROWS = 8
+_ROW_BITS = (1 << np.arange(ROWS)).astype(np.uint8)[:, None]
+_LONG = np.iinfo(np.int16).max
+_BYTE = np.arange(256, dtype=np.uint8)
+_BITS = np.unpackbits(_BYTE[:, None], axis=1).sum(axis=1).astype(np.int32)
+_FIRST = np.array([max((byte & -byte).bit_length() - 1, 0) for byte in range(256)], np.uint8)
+_LAST = np.array([max(byte.bit_length() - 1, 0) for byte in range(256)], np.uint8)
 
 
 @dataclass
@@ -96,52 +104,69 @@ class Roll:
         in which some other unit of the site lived.
 
         Args:
-            alive: Which units showed life, shape ``(rows, units)``.
+            alive: Which units showed life, shape ``(rows, units)``; at most ``ROWS`` rows.
             steps: Step of each row, rising.
 
         Returns:
             Whether some unit has been silent suspiciously long, for the first time.
         """
-        count = len(alive)
-        step = np.asarray(steps, np.int32)
         if not all(self._trusted):
             alive = alive & np.array(self._trusted)[self._site]
-        lit = np.logical_or.reduceat(alive, self._starts, axis=1)
-        # after[i] = rows from i on in which the site was lit
-        after = np.zeros((count + 1, len(self.members)), np.int32)
-        np.cumsum(lit[::-1], axis=0, out=after[1:])
-        after = after[::-1]
-        lived = alive.any(axis=0)
-        last = count - 1 - alive[::-1].argmax(axis=0)
-        gap = step[alive.argmax(axis=0)] - self.last_life - 1
-        np.maximum(
-            self._longest,
-            np.minimum(gap, np.iinfo(np.int16).max),
-            out=self._longest,
-            where=lived & (self.last_life >= 0),
-            casting="unsafe",
-        )
+        count, step = len(alive), np.asarray(steps, np.int32)
+        # One byte per unit, row i in bit i, so that tables of 256 answer every question.
+        word = np.bitwise_or.reduce(alive.view(np.uint8) * _ROW_BITS[:count], axis=0)
+        lit = np.bitwise_or.reduceat(word, self._starts)
+        self._lit_step = np.where(lit, step[np.minimum(_LAST[lit], count - 1)], self._lit_step)
+        full = (1 << count) - 1
+        # Units that lived in every row, as most do, need no more than these three lines.
+        some = np.flatnonzero((word != full) | (self._silent != 0))
+        before = (self.last_life[some], self._flags[some], self._silent[some])
+        self.last_life.fill(step[-1])
+        self._silent.fill(0)
+        self._flags &= _DOUBT
+        self._flags |= _PENDING
+        return self._observe(some, word[some], lit[self._site[some]], step, before)
+
+    def _observe(
+        self,
+        some: npt.NDArray[np.intp],
+        word: npt.NDArray[np.uint8],
+        lit: npt.NDArray[np.uint8],
+        step: npt.NDArray[np.int32],
+        before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+    ) -> bool:
+        """The units that were silent in some row.
+
+        Args:
+            some: Which units.
+            word: Rows in which each lived, as bits.
+            lit: Rows in which its site was lit, as bits.
+            step: Step of each row.
+            before: Their last life, flags and silence so far.
+        """
+        last_life, flags, silent = before
+        lived = word != 0
+        last = np.minimum(_LAST[word], len(step) - 1)
+        later = lit >> (last + 1)
         # The row after the last sign of life decides whether the step of death is known.
-        follows = np.append(step[1:] == step[:-1] + 1, False)
-        lit_next = np.vstack([lit[1:], np.zeros_like(lit[:1])])
-        at_first = lit[0][self._site] & (self.last_life == step[0] - 1)
-        sure = np.where(lived, (follows[:, None] & lit_next)[last, self._site], at_first)
-        pending = self._flags & _PENDING != 0
-        decided = lived | pending
-        kept = self._flags & (_DOUBT | np.where(lived, 0, _ASKED | _SURE).astype(np.uint8))
-        fresh = np.where(lived & (last == count - 1), _PENDING, sure * _SURE).astype(np.uint8)
-        self._flags = np.where(decided, kept & ~np.uint8(_SURE) | fresh, kept).astype(np.uint8)
-        self._silent = np.where(
-            lived, after[last + 1, self._site], self._silent + after[0][self._site]
-        ).astype(np.int32)
-        self.last_life = np.where(lived, step[last], self.last_life)
-        self._lit_step = np.where(
-            lit.any(axis=0), step[count - 1 - lit[::-1].argmax(axis=0)], self._lit_step
-        )
-        long = self._silent > 2 * self._longest.astype(np.int32) + PATIENCE
-        suspicious = long & ~lived & (self.first_silent <= self.last_life)
-        suspicious &= self._flags & _ASKED == 0
-        self._flags[suspicious] |= _ASKED
+        solid = step[-1] - step[0] == len(step) - 1
+        sure = np.where(lived, solid & (later & 1), lit & (last_life == step[0] - 1) & 1)
+        undecided = lived & (last == len(step) - 1)
+        fresh = np.where(undecided, _PENDING, sure * np.uint8(_SURE)) | flags & _DOUBT
+        waiting = fresh | flags & _ASKED
+        asleep = np.where(flags & _PENDING, waiting, flags)
+        gap = step[_FIRST[word] % len(step)] - last_life - 1
+        longest = self._longest[some]
+        returned = lived & (last_life >= 0) & (gap > longest)
+        longest = np.where(returned, np.minimum(gap, _LONG), longest)
+        now = np.where(lived, step[last], last_life)
+        silence = np.where(lived, _BITS[later], silent + _BITS[lit])
+        flags = np.where(lived, fresh, asleep).astype(np.uint8)
+        suspicious = ~lived & (silence > 2 * longest.astype(np.int32) + PATIENCE)
+        suspicious &= (self.first_silent[some] <= now) & (flags & _ASKED == 0)
+        flags[suspicious] |= _ASKED
+        self.last_life[some], self._silent[some] = now, silence
+        self._flags[some], self._longest[some] = flags, longest
         return bool(suspicious.any())
 
     def examine(

@@ -131,7 +131,7 @@ class Watcher:
     @property
     def off(self) -> bool:
         """Whether nothing is to be done: a forked child, or everything was lost."""
-        return "hooks" in self._lost or os.getpid() != self._pid
+        return bool(self._lost) and "hooks" in self._lost or os.getpid() != self._pid
 
     def guard(self, part: str, work: Callable[..., Any], *args: Any) -> Any:
         """Run our own work; a fault loses ``part`` and nothing else."""
@@ -345,6 +345,5 @@ class Watcher:
 
 
 def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    # The hook's arguments of a method may begin with the optimizer itself.
-    given = [*args, *kwargs.values()]
-    return any(callable(value) and not isinstance(value, torch.optim.Optimizer) for value in given)
+    """Whether ``step`` was given a closure; the hook's arguments begin with the optimizer."""
+    return (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
