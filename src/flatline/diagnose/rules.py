@@ -83,7 +83,7 @@ def holds(rule: Rule, outcome: Outcome) -> bool:
     if rule.above is not None:
         units = sum(site["units"] for site in said["sites"])
         affected = sum(_affected(site, rule.subject) for site in said["sites"])
-        return affected > rule.above * units
+        return bool(affected > rule.above * units)
     if rule.subject == "critical":
         return any(one["severity"] == "critical" for one in said["findings"])
     return any(one["code"] == rule.subject for one in said["findings"])
