@@ -157,7 +157,7 @@ def _smooth(
     )
 
 
-_FLAT_BELOW_ZERO = {name: (0.0, _INF) for name in ("float64", "float32", "bfloat16", "float16")}
+_FLAT_BELOW_ZERO = dict.fromkeys(("float64", "float32", "bfloat16", "float16"), (0.0, _INF))
 _RELU_SWAPS = ("leaky_relu", "prelu", "elu", "gelu", "silu")
 _SIGMOID_SWAPS = ("leaky_relu", "elu", "gelu", "silu")
 
@@ -183,7 +183,7 @@ def _hardtanh(low: float = -1.0, high: float = 1.0) -> Activation:
         fires=((low, high),),
         rails=(upper,) if low == 0.0 else ((-_INF, low), upper),
         pieces=(low, high),
-        zero_slope=MappingProxyType({name: (low, high) for name in _FLAT_BELOW_ZERO}),
+        zero_slope=MappingProxyType(dict.fromkeys(_FLAT_BELOW_ZERO, (low, high))),
         swaps=_RELU_SWAPS if low == 0.0 else _SIGMOID_SWAPS,
         function=lambda z: np.clip(z, low, high),
     )
@@ -227,7 +227,7 @@ def _hardsigmoid() -> Activation:
         fires=((-3.0, 3.0),),
         rails=((-_INF, -3.0), (3.0, _INF)),
         pieces=(-3.0, 3.0),
-        zero_slope=MappingProxyType({name: (-3.0, 3.0) for name in _FLAT_BELOW_ZERO}),
+        zero_slope=MappingProxyType(dict.fromkeys(_FLAT_BELOW_ZERO, (-3.0, 3.0))),
         swaps=_SIGMOID_SWAPS,
         function=lambda z: np.clip(z / 6 + 0.5, 0.0, 1.0),
     )
@@ -302,7 +302,7 @@ _TABLE: dict[str, Callable[..., Activation]] = {
         "hardswish",
         fires=_steep(lambda z: z * np.clip(z / 6 + 0.5, 0.0, 1.0)),
         monotone=False,
-        zero_slope=MappingProxyType({name: (-3.0, _INF) for name in _FLAT_BELOW_ZERO}),
+        zero_slope=MappingProxyType(dict.fromkeys(_FLAT_BELOW_ZERO, (-3.0, _INF))),
         swaps=("gelu", "silu"),
         function=lambda z: z * np.clip(z / 6 + 0.5, 0.0, 1.0),
     ),
@@ -358,9 +358,7 @@ def get(name: str, *constants: float) -> Activation:
         'relu6'
     """
     if name not in _TABLE:
-        raise UnsupportedError(
-            f"expected an activation among {', '.join(_TABLE)}; found {name!r}"
-        )
+        raise UnsupportedError(f"expected an activation among {', '.join(_TABLE)}; found {name!r}")
     return _TABLE[name](*constants)
 
 

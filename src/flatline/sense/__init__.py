@@ -1,0 +1,1 @@
+"""What the units do while training runs: pulse, exams, loss and learning rate."""

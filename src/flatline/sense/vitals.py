@@ -179,8 +179,7 @@ def pack(record: Vitals | Ledger) -> bytes:
     """The arrays of ``record`` as bytes, in the order of its fields (see :func:`unpack`)."""
     values = (getattr(record, field.name) for field in fields(record))
     return b"".join(
-        np.int64(value).tobytes() if isinstance(value, int) else value.tobytes()
-        for value in values
+        np.int64(value).tobytes() if isinstance(value, int) else value.tobytes() for value in values
     )
 
 

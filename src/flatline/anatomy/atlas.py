@@ -1,0 +1,147 @@
+"""The sites of a program, collected over the steps that were traced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from flatline.activations import Activation
+from flatline.anatomy.site import Site, Unplaced
+
+
+@dataclass(frozen=True)
+class Feed:
+    """A parameter that feeds the units of a layer.
+
+    Attributes:
+        name: Its qualified name.
+        parameter: The parameter.
+        axis: Its dimension that runs over the layer's units; ``None`` when that is not known.
+        shift: Whether it is added to the pre-activation (a bias).
+        mixes: Whether a normalisation across units stands between it and the nonlinearity, so
+            that its gradient speaks of more than one unit.
+    """
+
+    name: str
+    parameter: Tensor
+    axis: int | None
+    shift: bool = False
+    mixes: bool = False
+
+
+@dataclass(eq=False)
+class Place:
+    """A site in the making.
+
+    Attributes:
+        name: Its unique name.
+        activation: The nonlinearity.
+        units: Number of units.
+        start: First unit of the feeding layer that belongs to the site.
+        step: Distance between them.
+        feeds: The feeding parameters.
+        reads: Names of reading parameters, in the order seen.
+        noisy: Dropout stands around the nonlinearity: a zero gradient may be chance.
+        seen: It holds statistics, so it is no mere part of a formula.
+    """
+
+    name: str
+    activation: Activation
+    units: int
+    start: int
+    step: int
+    feeds: tuple[Feed, ...]
+    reads: dict[str, None] = field(default_factory=dict)
+    noisy: bool = False
+    seen: bool = False
+
+    @property
+    def beacon(self) -> Feed | None:
+        """The parameter with one number per unit whose gradient is 0 where the unit is silent.
+
+        A bias, else the scale of a normalisation; both collect exactly the unit's own gradient.
+        """
+        usable = [
+            feed
+            for feed in self.feeds
+            if feed.axis == 0 and feed.parameter.ndim == 1 and not feed.mixes
+        ]
+        return next((feed for feed in reversed(usable) if feed.shift), None) or next(
+            iter(reversed(usable)), None
+        )
+
+    @property
+    def matrix(self) -> Feed | None:
+        """The feeding weight, where its gradient speaks of each unit alone."""
+        usable = [feed for feed in self.feeds if feed.parameter.ndim > 1 and feed.axis is not None]
+        return next((feed for feed in usable if not feed.mixes), None)
+
+    def site(self, pulse: str) -> Site:
+        """The site as the later rooms know it."""
+        feeds = tuple(dict.fromkeys(feed.name for feed in self.feeds))
+        return Site(self.name, self.activation, self.units, feeds, tuple(self.reads), pulse)
+
+
+class Atlas:
+    """All places and everything that could not be placed."""
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[object, ...], Place] = {}
+        self._names: dict[str, int] = {}
+        self._unplaced: dict[str, Unplaced] = {}
+        self._settled: list[Place] = []
+
+    def place(
+        self,
+        name: str,
+        activation: Activation,
+        feeds: Iterable[Feed],
+        form: str,
+        units: int,
+        start: int = 0,
+        step: int = 1,
+    ) -> Place:
+        """The place of a nonlinearity, the same one whenever the same parameters feed it.
+
+        Args:
+            name: Name of the module that makes the pre-activation.
+            activation: The nonlinearity.
+            feeds: The feeding parameters.
+            form: What was done to the pre-activation on the way (``"-"`` when negated).
+            units: Number of units.
+            start: First unit, when the site has only a part of the layer's units.
+            step: Distance between them.
+        """
+        feeds = tuple(feeds)
+        names = tuple(feed.name for feed in feeds)
+        key = (name, activation, names, form, units, start, step)
+        known = self._places.get(key)
+        if known is None:
+            known = self._places[key] = Place(name, activation, units, start, step, feeds)
+        else:
+            known.feeds = feeds  # a sharded parameter is a new tensor at every step
+        return known
+
+    def miss(self, name: str, because: str) -> None:
+        """Note a nonlinearity that cannot be placed."""
+        self._unplaced.setdefault(name, Unplaced(name, because))
+
+    def settle(self) -> list[Place]:
+        """Name the places seen since the last call, and return all that are seen.
+
+        A second site fed by the same module ends in ``#2``.
+        """
+        for place in self._places.values():
+            if place.seen and place not in self._settled:
+                count = self._names[place.name] = self._names.get(place.name, 0) + 1
+                self._settled.append(place)
+                if count > 1:
+                    place.name = f"{place.name}#{count}"
+        return list(self._settled)
+
+    @property
+    def unplaced(self) -> tuple[Unplaced, ...]:
+        """What could not be placed."""
+        return tuple(self._unplaced.values())

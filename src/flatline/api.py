@@ -1,0 +1,404 @@
+"""The Python interface, and the session behind ``flatline run``.
+
+torch is imported only when something is watched, so that a program under ``flatline run`` imports
+it first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flatline.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from flatline.record.store import Store
+    from flatline.record.writer import RunWriter
+    from flatline.sense.attach import Attachment
+    from flatline.sense.watcher import Watcher
+    from flatline.show.report import Report
+
+
+class StopTraining(BaseException):
+    """Raised out of an optimizer's step when ``--max-steps`` is reached."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model with data: what ``flatline examine`` needs.
+
+    Attributes:
+        model: The model.
+        batches: An iterable that can be iterated anew; each item is ``(inputs, targets)`` or
+            whatever ``loss_fn(model, batch)`` takes.
+        loss_fn: ``loss_fn(outputs, targets)``, or ``loss_fn(model, batch)``.
+        optimizer: The optimizer, where the case is trained.
+        name: A name for reports.
+    """
+
+    model: nn.Module
+    batches: Iterable[Any]
+    loss_fn: Callable[..., Tensor] | None = None
+    optimizer: Optimizer | None = None
+    name: str | None = None
+
+
+_current: list[_Watch] = []
+
+
+class _Watch:
+    """A run being watched and written."""
+
+    def __init__(self, store: Store, facts: dict[str, Any], run_id: str | None, rank: int) -> None:
+        self.store = store
+        self.rank = rank
+        self.started = time.perf_counter()
+        self.pid = os.getpid()
+        self.budget = float(facts["overhead"]["budget"])
+        self.writer: RunWriter = store.create_run(facts, run_id, rank)
+        self.watcher: Watcher | None = None
+        self._attachment: Attachment | None = None
+        _current.append(self)
+
+    def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
+        """Begin to watch."""
+        from flatline.sense.attach import Attachment
+
+        self.watcher = watcher
+        self._attachment = Attachment(watcher, optimizer)
+
+    def tell(self) -> None:
+        """Write how far the run is."""
+        seconds = time.perf_counter() - self.started
+        facts: dict[str, Any] = {"seconds": round(seconds, 3)}
+        if self.watcher is not None:
+            pacer = self.watcher.pacer
+            trained = time.perf_counter() - (self.watcher.began or time.perf_counter())
+            facts["steps"] = self.watcher.step
+            facts["examples"] = self.watcher.examples
+            facts["device"] = self.watcher.device
+            facts["overhead"] = {
+                "budget": self.budget,
+                "measured": round(pacer.spent / trained, 6) if trained > 0 else 0.0,
+                "exams": pacer.exams,
+            }
+        self.writer.facts(**facts)
+
+    def detach(self) -> None:
+        """Stop watching; what was seen stays."""
+        if self._attachment is not None:
+            self._attachment.remove()
+            self._attachment = None
+        if self.watcher is not None:
+            self.watcher.close()
+        if self in _current:
+            _current.remove(self)
+
+    def report(self) -> Report:
+        """The report of everything seen so far."""
+        from flatline.show.report import build
+
+        self.writer.flush()
+        return build(self.store.load(self.writer.id))
+
+
+def _facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
+    try:
+        torch = version("torch")
+    except PackageNotFoundError:
+        torch = ""
+    return {
+        "name": name,
+        "steps": 0,
+        "examples": 0,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": 0.0,
+        "overhead": {"budget": budget, "measured": 0.0, "exams": 0},
+        "treatments": [],
+        "torch": torch.split("+")[0],
+        "device": "cpu",
+        "world_size": world,
+    }
+
+
+def _environment(name: str, default: int) -> int:
+    try:
+        return int(os.environ.get(name, default))
+    except ValueError:
+        return default
+
+
+def _shared_id() -> str:
+    """An id that all processes of one ``torchrun`` agree on without talking to each other."""
+    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    parts = [os.environ.get(name, "") for name in names]
+    return hashlib.sha1("/".join([*parts, str(os.getppid())]).encode()).hexdigest()[:10]
+
+
+class Session:
+    """Watches the program that runs in this process.
+
+    Args:
+        store_path: The run store.
+        name: A name for the run; the program's file name when left out.
+        budget: Share of the training's time that watching may take.
+        max_steps: Stop the training after so many optimizer steps.
+        argv: The program and its arguments.
+        quiet: Say nothing while the program runs.
+
+    Raises:
+        StoreError: When the store cannot be written.
+    """
+
+    def __init__(
+        self,
+        store_path: Path,
+        name: str | None = None,
+        budget: float = 0.01,
+        max_steps: int | None = None,
+        argv: Iterable[str] = (),
+        quiet: bool = False,
+    ) -> None:
+        from flatline.record.store import Store
+
+        argv = list(argv)
+        world = _environment("WORLD_SIZE", 1)
+        rank = _environment("RANK", 0) if world > 1 else 0
+        target = next((part for part in argv if part != "-m"), None)
+        facts = _facts(name or (Path(target).stem if target else None), budget, world)
+        facts["argv"] = argv
+        run_id = _shared_id() if world > 1 else None
+        self._max_steps = max_steps
+        self._quiet = quiet
+        self._world = world
+        self._watch = _Watch(Store(store_path, create=True), facts, run_id, rank)
+        os.register_at_fork(after_in_child=_current.clear)
+
+    def attach(self) -> None:
+        """Put the hooks into torch, which the program has just imported."""
+        from flatline.sense.watcher import Watcher
+
+        watcher = Watcher(
+            self._watch.writer,
+            self._watch.budget,
+            max_steps=self._max_steps,
+            stop=StopTraining("--max-steps reached"),
+            complete=self._world == 1,
+            progress=self._progress if self._shows_progress() else None,
+            tell=self._watch.tell,
+        )
+        self._watch.watch(watcher)
+
+    def _shows_progress(self) -> bool:
+        return not self._quiet and self._watch.rank == 0 and sys.stderr.isatty()
+
+    def _progress(self, step: int, dead: int, units: int) -> None:
+        """One plain line, now and then."""
+        seconds = time.perf_counter() - self._watch.started
+        print(
+            f"flatline: step {step:,}, {seconds:.0f} s: {dead:,} of {units:,} units silent",
+            file=sys.stderr,
+        )
+
+    def finish(self, status: str) -> Report | None:
+        """End the watching.
+
+        Args:
+            status: How the program ended: ``finished``, ``failed`` or ``interrupted``.
+
+        Returns:
+            The report; ``None`` in a process that is not the one to report (another rank, a fork).
+        """
+        watch = self._watch
+        if os.getpid() != watch.pid:
+            return None
+        watch.detach()
+        watch.tell()
+        watcher = watch.watcher
+        if watcher is None:
+            watch.writer.lost("the training", "the program never imported torch")
+        elif watcher.step == 0:
+            watch.writer.lost(
+                "the training",
+                "no step of a torch.optim.Optimizer was seen; flatline watches programs that "
+                "train an nn.Module with one",
+            )
+        watch.writer.close(status)
+        if watch.rank != 0:
+            return None
+        if watch.writer.error is not None:
+            print(
+                f"flatline: the store could not be written: {watch.writer.error}", file=sys.stderr
+            )
+        from flatline.show.report import build
+
+        return build(watch.store.load(watch.writer.id))
+
+
+class Monitor:
+    """Watches a training from inside the program.
+
+    Args:
+        model: The model.
+        optimizer: Its optimizer.
+        budget: Share of the training's time that watching may take; 0 for the pulse alone, which
+            begins with the first exam and so sees nothing.
+        path: A run store to write to; kept in memory when left out.
+        name: A name for the run.
+
+    Raises:
+        UsageError: When ``model`` or ``optimizer`` is not one, or the budget is not in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with Monitor(model, optimizer) as monitor:
+        ...     for _ in range(3):
+        ...         optimizer.zero_grad()
+        ...         model(torch.randn(16, 4)).square().mean().backward()
+        ...         optimizer.step()
+        >>> [site["name"] for site in monitor.report().to_dict()["sites"]]
+        ['0']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        budget: float = 0.01,
+        *,
+        path: str | Path | None = None,
+        name: str | None = None,
+    ) -> None:
+        import torch
+
+        from flatline.anatomy.roots import inner
+        from flatline.record.store import Store
+        from flatline.sense.watcher import Watcher
+
+        _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
+        _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
+        _expect(
+            isinstance(budget, int | float) and 0 <= budget <= 1, "a budget from 0 to 1", budget
+        )
+        while (wrapped := inner(model)) is not None:
+            model = wrapped
+        self._watch = _Watch(Store(path), _facts(name, float(budget), 1), None, 0)
+        writer = self._watch.writer
+        tell = self._watch.tell
+        watcher = Watcher(writer, float(budget), models=[model], tell=tell)
+        self._watch.watch(watcher, optimizer)
+
+    def report(self) -> Report:
+        """The report of everything seen so far."""
+        watcher = self._watch.watcher
+        assert watcher is not None
+        watcher.flush()
+        self._watch.tell()
+        return self._watch.report()
+
+    def close(self) -> None:
+        """Stop watching; reports can still be asked for."""
+        self._end("finished")
+
+    def _end(self, status: str) -> None:
+        if self._watch in _current:
+            self._watch.detach()
+            self._watch.tell()
+            self._watch.writer.close(status)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._end("finished" if kind is None else "failed")
+
+
+def _expect(holds: bool, expected: str, found: object) -> None:
+    if not holds:
+        raise UsageError(f"expected {expected}, found {found!r}")
+
+
+def log(name: str, value: float) -> None:
+    """Add one value of a metric to the current run, at its current step.
+
+    A no-op outside a run.
+
+    Args:
+        name: Name of the metric.
+        value: Its value; anything that ``float`` takes.
+
+    Raises:
+        UsageError: When the value is not a number.
+    """
+    if not _current:
+        return
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"expected a number for the metric {name!r}, found {type(value).__name__}"
+        ) from None
+    watch = _current[-1]
+    watch.writer.metric(str(name), watch.watcher.step if watch.watcher else 0, number)
+
+
+def examine(
+    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[..., Tensor] | None = None
+) -> Report:
+    """A census of a model on data; no weight, buffer or random state changes.
+
+    Args:
+        model: The model.
+        batches: Batches of ``(inputs, targets)``, of inputs alone, or of whatever
+            ``loss_fn(model, batch)`` takes. Each row of an input is one example.
+        loss_fn: ``loss_fn(outputs, targets)``; without one nothing is said of gradients.
+
+    Raises:
+        UsageError: When ``model`` is no module or there is no batch.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> report = examine(model, [torch.randn(64, 4)])
+        >>> report.to_dict()["sites"][0]["units"]
+        8
+    """
+    return examine_case(Case(model, batches, loss_fn))
+
+
+def examine_case(case: Case) -> Report:
+    """A census of a case; see :func:`examine`."""
+    import torch
+
+    from flatline.record.store import Store
+    from flatline.sense.lone import examine as census
+    from flatline.sense.vitals import Ledger
+    from flatline.show.report import build
+
+    _expect(isinstance(case.model, torch.nn.Module), "an nn.Module as model", case.model)
+    began = time.perf_counter()
+    found = census(case.model, case.batches, case.loss_fn)
+    device = next((str(p.device) for p in case.model.parameters()), "cpu")
+    facts = _facts(case.name or type(case.model).__name__, 1.0, 1) | {"device": device}
+    with Store(None) as store:
+        writer = store.create_run(facts)
+        writer.anatomy(found.sites, found.unplaced)
+        ledgers: dict[str, Ledger] = {}
+        writer.exam(0, found.vitals, dict.fromkeys(found.vitals), ledgers, found.measures)
+        examples = max((vitals.examples for vitals in found.vitals.values()), default=0)
+        writer.facts(examples=examples, seconds=round(time.perf_counter() - began, 3))
+        writer.close("finished")
+        return build(store.load(writer.id), kind="examination")

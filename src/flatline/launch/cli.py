@@ -1,0 +1,100 @@
+"""The ``flatline`` command.
+
+Nothing heavy is imported here or at the top of a command's module: ``flatline --help`` must be
+quick, and a program under ``flatline run`` must be the first to import torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+
+from flatline.errors import FlatlineError
+from flatline.launch.examine import examine
+from flatline.launch.options import say
+from flatline.launch.report import report
+from flatline.launch.run import run
+from flatline.launch.runs import runs
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """A group that lists its commands in the order of use and knows the likely slips."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in self.commands or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        if name.endswith(".py"):
+            raise click.UsageError(
+                f"expected a command, found {name!r}; write: flatline run {name}"
+            )
+        import difflib
+
+        close = difflib.get_close_matches(name, self.commands, 1)
+        advice = f"did you mean {close[0]}?" if close else f"one of: {', '.join(self.commands)}"
+        raise click.UsageError(f"expected a command, found {name!r}; {advice}")
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="Example: flatline run train.py --epochs 5",
+)
+@click.version_option(package_name="flatline", message="flatline %(version)s")
+def flatline() -> None:
+    """Find dead neurons in PyTorch training runs."""
+
+
+for command in (run, report, runs, examine):
+    flatline.add_command(command)
+
+
+def main() -> None:
+    """Carries out the command line; the entry point of ``flatline``.
+
+    A command that runs a person's program returns it as a function, called here at the end: so
+    few frames of flatline lie under the program, and none of its errors is taken for our own.
+    """
+    todo = _carry_out(sys.argv[1:])
+    if todo is not None:
+        todo()
+
+
+def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
+    try:
+        outcome = flatline.main(arguments, prog_name="flatline", standalone_mode=False)
+        sys.stdout.flush()
+    except click.UsageError as error:
+        _leave(error.format_message(), error.ctx)
+    except click.ClickException as error:
+        _leave(error.format_message(), None)
+    except FlatlineError as error:
+        say(str(error))
+        sys.exit(error.exit_status)
+    except click.Abort:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of standard output has gone (`flatline report | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    if isinstance(outcome, int) and outcome:  # --help gives 0, a missing command 2
+        sys.exit(outcome)
+    return outcome if callable(outcome) else None
+
+
+def _leave(message: str, ctx: click.Context | None) -> NoReturn:
+    command = ctx.command_path if ctx is not None else "flatline"
+    say(message.rstrip("."))
+    click.echo(f"Try: {command} --help", err=True)
+    sys.exit(FlatlineError.exit_status)

@@ -1,0 +1,33 @@
+"""``flatline report``: show a stored run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flatline.launch import options
+
+
+@click.command(epilog="Example: flatline report --html report.html")
+@click.argument("run", required=False)
+@options.store_option
+@options.output_options
+def report(
+    run: str | None,
+    store: Path,
+    html: Path | None,
+    json: Path | None,
+    units: int,
+    quiet: bool,
+) -> None:
+    """Show a stored run, the last one by default.
+
+    RUN is an id as `flatline runs` lists it, its first characters, or a name.
+    """
+    from flatline.record.store import Store
+    from flatline.show.report import build
+
+    with Store(store, create=False) as runs:
+        built = build(runs.load(runs.find(run)))
+    options.hand_over(built, html, json, units, quiet)

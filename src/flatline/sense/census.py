@@ -1,0 +1,291 @@
+"""The sites of a run with their windows and rolls: what exams and the pulse bring together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flatline.anatomy.atlas import Atlas, Place
+from flatline.anatomy.site import Site, Unplaced
+from flatline.sense import pulse
+from flatline.sense.exam import Exam
+from flatline.sense.gauge import Reading, harvest
+from flatline.sense.gradients import Movement
+from flatline.sense.pulse import Pulse
+from flatline.sense.roll import Change, Member, Roll
+from flatline.sense.vitals import Ledger, Vitals, merge
+from flatline.sense.window import WINDOW_EXAMPLES, Window
+
+Owners = Callable[[], list[tuple[torch.optim.Optimizer, list[Tensor]]]]
+
+
+class _Recorder(Protocol):
+    def anatomy(self, sites: Any, unplaced: Any) -> None: ...
+    def exam(self, step: int, vitals: Any, previous: Any, ledgers: Any, measures: Any) -> None: ...
+    def ledgers(self, step: int, ledgers: Any) -> None: ...
+    def event(self, step: int, site: str, kind: str, units: Any, evidence: Any) -> None: ...
+
+
+@dataclass
+class Entry:
+    """One site of the run."""
+
+    place: Place
+    roll: Roll
+    index: int
+    window: Window
+    pulse: str
+
+
+class Census:
+    """Everything known about the units of a run.
+
+    Args:
+        atlas: Where the places come from.
+        recorder: Where exams are written.
+        complete: An exam sees every example of the step.
+    """
+
+    def __init__(self, atlas: Atlas, recorder: _Recorder, complete: bool = True) -> None:
+        self._atlas = atlas
+        self._recorder = recorder
+        self._complete = complete
+        self._entries: dict[Place, Entry] = {}
+        self._pulses: list[tuple[int, Pulse]] = []
+        self._pending: list[tuple[Reading, Tensor]] = []
+        self._movements: dict[Place, Movement] = {}
+        self._written: tuple[tuple[Site, ...], tuple[Unplaced, ...]] | None = None
+        self.own = 0.0
+        self.batch = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # -- at an exam, before the update --------------------------------------------------------
+
+    def collect(self, exam: Exam, owners: Owners) -> None:
+        """Take what an exam read, and enter sites seen for the first time."""
+        self._pending = exam.finish()
+        places = self._atlas.settle()
+        fresh = [place for place in places if place not in self._entries]
+        if fresh:
+            self._enter(fresh, places, owners())
+        seen = dict.fromkeys(reading.place for reading, _ in self._pending)
+        self._movements = {place: Movement(place) for place in seen}
+        self.own = exam.own
+
+    def _enter(
+        self,
+        fresh: list[Place],
+        places: list[Place],
+        owners: list[tuple[torch.optim.Optimizer, list[Tensor]]],
+    ) -> None:
+        feeding: dict[str, int] = {}
+        for place in places:
+            for name in {feed.name for feed in place.feeds}:
+                feeding[name] = feeding.get(name, 0) + 1
+        owner = {id(p): id(optimizer) for optimizer, group in owners for p in group}
+        groups: dict[tuple[int, torch.device, torch.dtype], list[tuple[Place, str]]] = {}
+        silent: list[Place] = []
+        for place in places:
+            shared = any(
+                feeding[feed.name] > 1 for feed in (place.beacon, place.matrix) if feed is not None
+            )
+            if place in self._entries:
+                if shared:  # a second site has turned up that adds to its gradient
+                    self._distrust(self._entries[place])
+                continue
+            kind = pulse.kind(place, shared)
+            feed = place.beacon if kind == "exact" else place.matrix
+            key = None if feed is None else owner.get(id(feed.parameter))
+            if kind == "none" or key is None:
+                silent.append(place)
+            else:
+                parameter = feed.parameter if feed is not None else Tensor()
+                group = (key, parameter.device, parameter.dtype)
+                groups.setdefault(group, []).append((place, kind))
+        for (key, _, _), members in groups.items():
+            beats = Pulse([place for place, _ in members], [kind for _, kind in members])
+            self._pulses.append((key, beats))
+            for index, (place, kind) in enumerate(members):
+                self._add(place, beats.roll, index, kind)
+        if silent:
+            roll = Roll([Member(place.units, "none", False) for place in silent])
+            for index, place in enumerate(silent):
+                self._add(place, roll, index, "none")
+
+    def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
+        window = Window(place.activation, place.units)
+        self._entries[place] = Entry(place, roll, index, window, kind)
+
+    @staticmethod
+    def _distrust(entry: Entry) -> None:
+        entry.pulse = entry.roll.members[entry.index].pulse = "none"
+
+    # -- every step ---------------------------------------------------------------------------
+
+    def beat(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Read the pulse of the sites whose parameters ``optimizer`` updates."""
+        key = id(optimizer)
+        for owner, beats in self._pulses:
+            if owner == key:
+                beats.beat(step)
+
+    @property
+    def full(self) -> bool:
+        """Whether some pulse must be taken before the next step."""
+        return any(beats.full for _, beats in self._pulses)
+
+    def take(self) -> bool:
+        """Bring all rows of the pulse to the rolls; returns whether a silence is suspicious."""
+        return any([beats.take() for _, beats in self._pulses])
+
+    # -- at an exam, after the update ---------------------------------------------------------
+
+    def conclude(self, step: int) -> None:
+        """Bring an exam to the host, judge what changed, and write it."""
+        start = time.perf_counter()
+        pending, self._pending = self._pending, []
+        movements, self._movements = self._movements, {}
+        if not pending:
+            return
+        self.take()
+        self.batch = max(reading.examples for reading, _ in pending)
+        found, measures = fetch(pending, movements)
+        changes: dict[Place, Change] = {}
+        previous: dict[str, Vitals | None] = {}
+        for place, vitals in found.items():
+            entry = self._entries[place]
+            member = entry.roll.members[entry.index]
+            member.reliable &= not place.noisy
+            unread = vitals.ignored
+            changes[place] = entry.roll.examine(
+                entry.index, step, vitals.fired, vitals.examples, unread, self._complete
+            )
+            entry.pulse = member.pulse
+            if entry.window.examples >= WINDOW_EXAMPLES:
+                previous[place.name] = entry.window.vitals()
+                entry.window = Window(place.activation, place.units)
+            else:
+                previous[place.name] = None
+            entry.window.add(vitals)
+        if any(change.hidden for change in changes.values()):
+            # A flat loss or masked targets hide life in any site, not just where it was seen.
+            for _, beats in self._pulses:
+                beats.roll.doubt()
+        self._write(step, found, measures, changes, previous)
+        self.own += time.perf_counter() - start
+
+    def _write(
+        self,
+        step: int,
+        found: dict[Place, Vitals],
+        measures: dict[Place, dict[str, float]],
+        changes: dict[Place, Change],
+        previous: dict[str, Vitals | None],
+    ) -> None:
+        anatomy = (
+            tuple(entry.place.site(entry.pulse) for entry in self._entries.values()),
+            self._atlas.unplaced,
+        )
+        if anatomy != self._written:
+            self._recorder.anatomy(*anatomy)
+            self._written = anatomy
+        for place, change in changes.items():
+            for kind, units in (("death", change.died), ("revival", change.revived)):
+                if len(units):
+                    self._recorder.event(step, place.name, kind, units.tolist(), {})
+        self._recorder.exam(
+            step,
+            {place.name: self._entries[place].window.vitals() for place in found},
+            previous,
+            {place.name: self._ledger(place) for place in found},
+            {place.name: measures[place] for place in found},
+        )
+
+    def _ledger(self, place: Place) -> Ledger:
+        entry = self._entries[place]
+        return entry.roll.ledger(entry.index)
+
+    def hand_over(self, step: int) -> None:
+        """Write the ledgers as they stand."""
+        self.take()
+        if self._pulses:
+            live = [entry for entry in self._entries.values() if entry.pulse != "none"]
+            self._recorder.ledgers(
+                step, {entry.place.name: self._ledger(entry.place) for entry in live}
+            )
+
+    def silent(self) -> tuple[int, int]:
+        """How many units are silent now, and how many there are."""
+        ledgers = [self._ledger(place) for place in self._entries]
+        dead = sum(int((one.first_silent > one.last_life).sum()) for one in ledgers)
+        return dead, sum(len(one.last_life) for one in ledgers)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held between exams, in bytes."""
+        rolls = {id(entry.roll): entry.roll.nbytes for entry in self._entries.values()}
+        rings = sum(beats.nbytes - beats.roll.nbytes for _, beats in self._pulses)
+        windows = sum(entry.window.nbytes for entry in self._entries.values())
+        return sum(rolls.values()) + rings + windows
+
+
+def fetch(
+    pending: list[tuple[Reading, Tensor]], movements: dict[Place, Movement]
+) -> tuple[dict[Place, Vitals], dict[Place, dict[str, float]]]:
+    """Everything an exam read, with one transfer per device.
+
+    Returns:
+        Vitals of each place, and numbers about each as a whole.
+    """
+    moved = {place: movement.numbers() for place, movement in movements.items()}
+    flats = [flat for _, flat in pending] + [numbers.reshape(-1) for numbers in moved.values()]
+    numbers = iter(_to_host(flats))
+    found: dict[Place, Vitals] = {}
+    ranks: dict[Place, float] = {}
+    for reading, _ in pending:
+        vitals, rank = harvest(reading, next(numbers))
+        place = reading.place
+        ranks.setdefault(place, rank)
+        found[place] = merge(found[place], vitals) if place in found else vitals
+    for place, movement in movements.items():
+        gradient, update = next(numbers).reshape(2, place.units).astype(np.float32)
+        bad = ~np.isfinite(gradient) & (movement.gradient is not None)
+        vitals = found[place]
+        nonfinite = vitals.nonfinite | bad
+        found[place] = replace(vitals, gradient=gradient, update=update, nonfinite=nonfinite)
+    return found, {place: _measures(vitals, ranks[place]) for place, vitals in found.items()}
+
+
+def _to_host(flats: list[Tensor]) -> list[np.ndarray[Any, np.dtype[np.floating[Any]]]]:
+    """All tensors as arrays, with one transfer per device."""
+    found: list[Any] = [None] * len(flats)
+    devices: dict[torch.device, list[int]] = {}
+    for place, flat in enumerate(flats):
+        devices.setdefault(flat.device, []).append(place)
+    for places in devices.values():
+        joined = torch.cat([flats[place] for place in places]).cpu().numpy()
+        ends = np.cumsum([flats[place].numel() for place in places])
+        for place, part in zip(places, np.split(joined, ends[:-1]), strict=True):
+            found[place] = part
+    return found
+
+
+def _measures(vitals: Vitals, rank: float) -> dict[str, float]:
+    """One number per site for the history of exams."""
+    with np.errstate(invalid="ignore"):
+        gradients = vitals.gradient[np.isfinite(vitals.gradient)]
+        updates = vitals.update[np.isfinite(vitals.update)]
+        return {
+            "batch": vitals.examples,
+            "effective_rank": rank,
+            "gradient_rms": float(np.sqrt(np.mean(gradients**2.0))) if len(gradients) else np.nan,
+            "update_ratio": float(np.median(updates)) if len(updates) else np.nan,
+        }

@@ -1,0 +1,154 @@
+"""One census of a model on data, without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flatline.anatomy.atlas import Atlas
+from flatline.anatomy.roots import Names
+from flatline.anatomy.site import Site, Unplaced
+from flatline.anatomy.tracer import Tracer
+from flatline.errors import UnsupportedError, UsageError
+from flatline.sense.census import fetch
+from flatline.sense.exam import Exam, Staff
+from flatline.sense.gradients import Movement
+from flatline.sense.vitals import Vitals, merge
+
+LossFunction = Callable[..., Tensor]
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Any:
+    """Evaluation mode, with every flag, gradient and random state as before at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    random = torch.get_rng_state()
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    model.eval()
+    for parameter, _ in gradients:
+        parameter.grad = None
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        torch.set_rng_state(random)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state_all(on_gpu)
+
+
+def _apply(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """The model's output for one batch, and the targets that came with it."""
+    inputs, targets = batch, None
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        inputs, targets = batch
+    if isinstance(inputs, dict):
+        return model(**inputs), targets
+    if isinstance(inputs, tuple | list):
+        return model(*inputs), targets
+    return model(inputs), targets
+
+
+def _loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Tensor | None:
+    if loss_fn is None:
+        out, _ = _apply(model, batch)
+        loss = getattr(out, "loss", None)
+        return loss if isinstance(loss, Tensor) else None
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        out, targets = _apply(model, batch)
+        return loss_fn(out, targets)
+    return loss_fn(model, batch)
+
+
+class Examination:
+    """What one census found.
+
+    Attributes:
+        sites: The sites, in the order of the forward pass.
+        unplaced: Nonlinearities that could not be placed.
+        vitals: Vitals by site.
+        measures: Numbers about each site as a whole.
+        batches: Number of batches seen.
+    """
+
+    def __init__(self) -> None:
+        self.sites: tuple[Site, ...] = ()
+        self.unplaced: tuple[Unplaced, ...] = ()
+        self.vitals: dict[str, Vitals] = {}
+        self.measures: dict[str, dict[str, float]] = {}
+        self.batches = 0
+
+
+def examine(
+    model: nn.Module, batches: Iterable[Any], loss_fn: LossFunction | None = None
+) -> Examination:
+    """Examine a model on data; no weight, buffer, gradient or random state changes.
+
+    Args:
+        model: The model.
+        batches: Batches: ``(inputs, targets)``, inputs alone, or what ``loss_fn(model, batch)``
+            takes. Each row of an input is one example.
+        loss_fn: ``loss_fn(outputs, targets)``, or ``loss_fn(model, batch)`` where a batch is not a
+            pair. Without one there are no gradients, and a model's own ``.loss`` is used.
+
+    Raises:
+        UsageError: When there is no batch.
+        UnsupportedError: When flatline itself failed on this model.
+    """
+    found = Examination()
+    atlas, names = Atlas(), Names([model])
+    tracer = Tracer(names, atlas, Staff())
+    faults: list[Exception] = []
+    total: dict[Any, Vitals] = {}
+    with _untouched(model):
+        for batch in batches:
+            exam = Exam(tracer, lambda module: names.module(module) is not None, faults.append)
+            exam.open()
+            try:
+                loss = _loss(model, batch, loss_fn)
+            finally:
+                exam.pull()
+                exam.close()
+            _differentiate(model, loss)
+            pending = exam.finish()
+            atlas.settle()
+            movements = {reading.place: Movement(reading.place) for reading, _ in pending}
+            vitals, measures = fetch(pending, movements)
+            for place, part in vitals.items():
+                part = replace(part, update=part.update * float("nan"))
+                total[place] = merge(total[place], part) if place in total else part
+                found.measures[place.name] = {**measures[place], "update_ratio": float("nan")}
+            found.batches += 1
+            if faults:
+                raise UnsupportedError(
+                    f"expected to follow {type(model).__name__}, found a fault inside flatline "
+                    f"({type(faults[0]).__name__}: {faults[0]}); please report it"
+                ) from faults[0]
+    if not found.batches:
+        raise UsageError(
+            "expected batches to examine the model on, found none; give an iterable of "
+            "(inputs, targets) that can be iterated anew"
+        )
+    found.sites = tuple(place.site("none") for place in atlas.settle())
+    found.unplaced = atlas.unplaced
+    found.vitals = {place.name: vitals for place, vitals in total.items()}
+    return found
+
+
+def _differentiate(model: nn.Module, loss: Tensor | None) -> None:
+    """Put the loss's gradients where training would; taken away by :func:`_untouched`."""
+    if loss is None or not loss.requires_grad:
+        return
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient

@@ -1,0 +1,83 @@
+"""Decides when the next exam may happen, so that watching stays within its share of the time."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+#: Seconds that watching may take at the start of a run, before any share of it can be earned.
+GRACE = 0.05
+#: Share of the budget for exams by the clock; the rest waits for events.
+REGULAR = 0.7
+
+
+class Pacer:
+    """Keeps the account of time: what was spent, and what an exam is expected to cost.
+
+    Args:
+        budget: Share of the training's time that watching may take, e.g. 0.01.
+
+    Example:
+        >>> pacer = Pacer(0.01)
+        >>> pacer.due(step=0, elapsed=0.0, event=False)
+        True
+        >>> pacer.charge_exam(0.2)
+        >>> pacer.due(step=1, elapsed=1.0, event=False), pacer.due(7, 60.0, False)
+        (False, True)
+    """
+
+    def __init__(self, budget: float) -> None:
+        self.budget = budget
+        self.spent = 0.0
+        self.exams = 0
+        self._costs: deque[float] = deque(maxlen=5)
+        self._steps: deque[float] = deque(maxlen=15)
+
+    def charge(self, seconds: float) -> None:
+        """Book time spent in hooks."""
+        self.spent += seconds
+
+    def charge_exam(self, seconds: float) -> None:
+        """Book what an exam cost beyond a bare step."""
+        self.spent += seconds
+        self.exams += 1
+        self._costs.append(seconds)
+
+    def bare_step(self, seconds: float) -> None:
+        """Note how long a step without an exam took."""
+        self._steps.append(seconds)
+
+    def excess(self, own: float, duration: float) -> float:
+        """What an examined step cost beyond a bare one.
+
+        Args:
+            own: Seconds measured inside flatline's own code.
+            duration: Seconds that the whole step took.
+
+        Returns:
+            The step's excess over the usual, but at least ``own``, and at most three times that:
+            a step may be long for reasons that are not ours (the data, a validation).
+        """
+        if not self._steps:
+            return own
+        return max(own, min(duration - median(self._steps), 3 * own))
+
+    def due(self, step: int, elapsed: float, event: bool) -> bool:
+        """Whether the next step should be examined.
+
+        Args:
+            step: The next step.
+            elapsed: Seconds since the training began.
+            event: Whether the pulse asks for an exam.
+        """
+        if self.budget <= 0:
+            return False
+        if step == 0:
+            return True
+        expected = median(self._costs) if self._costs else 0.0
+        allowed = max(self.budget * elapsed, GRACE)
+        if not event:
+            allowed = max(self.budget * elapsed * REGULAR, min(GRACE, allowed))
+            if self.budget * elapsed < GRACE and step & (step - 1):
+                return False  # during the grace: steps 1, 2, 4, 8 ...
+        return self.spent + expected <= allowed

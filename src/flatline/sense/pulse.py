@@ -1,0 +1,133 @@
+"""Who showed life in this step, from the gradients of feeding parameters alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flatline.anatomy.atlas import Feed, Place
+from flatline.sense.roll import Member, Roll
+
+#: Rows kept on the device between two looks from the host.
+ROWS = 8
+#: Columns of a weight's gradient that stand for a missing bias.
+SENTINELS = 4
+
+
+def kind(place: Place, shared: bool) -> str:
+    """How well gradients tell who fired at ``place``: ``exact``, ``sampled`` or ``none``.
+
+    Args:
+        place: The site.
+        shared: Whether other sites have the same feeding parameters, so that gradients add up.
+    """
+    if not place.activation.can_die or shared:
+        return "none"
+    if place.beacon is not None and place.beacon.parameter.requires_grad:
+        return "exact"
+    if place.matrix is not None and place.matrix.parameter.requires_grad:
+        return "sampled"
+    return "none"
+
+
+def _strided(gradient: Tensor | None) -> bool:
+    """Whether a gradient is an ordinary tensor (not sparse, not sharded)."""
+    return gradient is not None and type(gradient) is Tensor and gradient.layout is torch.strided
+
+
+class Source:
+    """The gradient of one site, as one number (or a few) per unit."""
+
+    def __init__(self, place: Place, pulse: str) -> None:
+        feed: Feed | None = place.beacon if pulse == "exact" else place.matrix
+        assert feed is not None
+        self.parameter = feed.parameter
+        self._axis = feed.axis
+        self._units = place.units
+        stop = place.start + place.step * place.units
+        whole = pulse == "exact" and feed.parameter.numel() == place.units
+        self._part = None if whole else slice(place.start, stop, place.step)
+        self._columns = None if pulse == "exact" else self._busiest()
+        self._nothing = torch.zeros(place.units, device=feed.parameter.device)
+
+    def _busiest(self) -> Tensor | None:
+        """The columns whose gradient has the fewest zeros now."""
+        gradient = self.parameter.grad
+        assert self._axis is not None
+        if not _strided(gradient):
+            return None
+        assert gradient is not None
+        rows = gradient.movedim(self._axis, 0).flatten(1)
+        count = min(SENTINELS, rows.shape[1])
+        return (rows != 0).sum(dim=0).topk(count).indices
+
+    def read(self) -> Tensor:
+        """One number per unit, 0 where no life showed."""
+        gradient = self.parameter.grad
+        if not _strided(gradient):
+            return self._nothing
+        assert gradient is not None
+        if self._part is None:
+            return gradient
+        if self._axis:
+            gradient = gradient.movedim(self._axis, 0)
+        gradient = gradient[self._part]
+        if self._columns is not None:
+            return gradient.flatten(1)[:, self._columns].any(dim=1).to(self._nothing.dtype)
+        return self._nothing if gradient.ndim > 1 else gradient
+
+
+class Pulse:
+    """The pulse of the sites whose parameters one optimizer updates, on one device.
+
+    A step costs one concatenation and one copy that turns numbers into bits.
+
+    Args:
+        places: The sites.
+        kinds: The kind of pulse of each (not ``"none"``).
+    """
+
+    def __init__(self, places: list[Place], kinds: list[str]) -> None:
+        self.places = places
+        self.roll = Roll(
+            [Member(p.units, k, not p.noisy) for p, k in zip(places, kinds, strict=True)]
+        )
+        self._sources = [Source(p, k) for p, k in zip(places, kinds, strict=True)]
+        self._plain = all(source._part is None for source in self._sources)
+        self._parameters = [source.parameter for source in self._sources]
+        device = self._parameters[0].device
+        units = sum(place.units for place in places)
+        self._ring = torch.zeros(ROWS, units, dtype=torch.bool, device=device)
+        self._rows = list(self._ring.unbind())
+        self._steps: list[int] = []
+
+    @property
+    def full(self) -> bool:
+        """Whether the rows must be taken before the next beat."""
+        return len(self._steps) == ROWS
+
+    def beat(self, step: int) -> None:
+        """Read the gradients of this step."""
+        if self._plain:
+            gradients = [parameter.grad for parameter in self._parameters]
+            if not all(map(_strided, gradients)):
+                gradients = [source.read() for source in self._sources]
+        else:
+            gradients = [source.read() for source in self._sources]
+        row = self._rows[len(self._steps)]
+        row.copy_(torch.cat(gradients) if len(gradients) > 1 else gradients[0])
+        self._steps.append(step)
+
+    def take(self) -> bool:
+        """Bring the rows to the roll; returns whether some silence is suspicious."""
+        count = len(self._steps)
+        if not count:
+            return False
+        rows = self._ring[:count].cpu().numpy()
+        steps, self._steps = self._steps, []
+        return self.roll.observe(rows, steps)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held between exams."""
+        return self._ring.numel() + self.roll.nbytes

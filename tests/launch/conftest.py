@@ -1,0 +1,92 @@
+"""Runs one program twice, under plain python and under flatline, and compares."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parents[2] / "src"
+FAKE = Path(__file__).parent / "fake"
+ADDRESS = re.compile("0x[0-9a-f]{8,}")
+ENTRY_POINT = "import sys\nfrom flatline.launch.cli import main\nsys.exit(main())\n"
+
+
+@dataclass
+class Twice:
+    """A directory with programs in it, and two ways to run them."""
+
+    folder: Path
+    env: dict[str, str]
+    flatline: list[str] = field(default_factory=lambda: ["-m", "flatline"])
+
+    def write(self, name: str, source: str) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(source))
+        return path
+
+    def run(
+        self,
+        *command: str,
+        python: tuple[str, ...] = (),
+        env: dict[str, str] | None = None,
+        stdin: str = "",
+        cwd: str = ".",
+    ) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, *python, *command],
+            cwd=self.folder / cwd,
+            env={**self.env, **(env or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.returncode, ADDRESS.sub("0x", done.stdout), ADDRESS.sub("0x", done.stderr)
+
+    def watched(self, *command: str, **kwargs) -> tuple[int, str, str]:
+        return self.run(*self.flatline, "run", *command, **kwargs)
+
+    def same(self, *command: str, **kwargs) -> tuple[int, str, str]:
+        """Asserts that both ways do the same and returns what they did."""
+        plain = self.run(*command, **kwargs)
+        assert self.watched("--quiet", *command, **kwargs) == plain
+        return plain
+
+    def calls(self) -> list:
+        log = Path(self.env["FAKE_API_LOG"])
+        return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+@pytest.fixture
+def twice(tmp_path: Path) -> Twice:
+    """Programs run from a directory of their own, with a stand-in for flatline.api."""
+    env = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("PYTHON")},
+        "PYTHONPATH": os.pathsep.join([str(FAKE), str(SOURCES)]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "FAKE_API_LOG": str(tmp_path / "calls.log"),
+    }
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Twice(folder, env)
+
+
+@pytest.fixture(params=["module", "command"])
+def twice_each(twice: Twice, tmp_path: Path, request: pytest.FixtureRequest) -> Twice:
+    """The same for ``python -m flatline`` and for the installed command."""
+    if request.param == "command":
+        script = tmp_path / "bin" / "flatline"
+        script.parent.mkdir()
+        script.write_text(ENTRY_POINT)
+        twice.flatline = [str(script)]
+    return twice

@@ -1,0 +1,83 @@
+"""Stands in for flatline.api in launcher tests: no torch, no store, and a log of every call."""
+
+import json
+import os
+import sys
+import types
+
+LOG = os.environ.get("FAKE_API_LOG")
+
+
+def log(*call):
+    if LOG:
+        with open(LOG, "a") as file:
+            file.write(json.dumps(call) + "\n")
+
+
+class StopTraining(BaseException):
+    pass
+
+
+class Report:
+    def __init__(self, status):
+        self.status = status
+
+    def to_dict(self):
+        return {"schema": "flatline/1", "run": {"status": self.status}}
+
+    def to_json(self, path, **kwargs):
+        with open(path, "w") as file:
+            json.dump(self.to_dict(), file)
+
+    def to_html(self, path):
+        with open(path, "w") as file:
+            file.write("<html>")
+
+    def __rich_console__(self, console, options):
+        if os.environ.get("FAKE_SLOW_REPORT"):
+            import time
+
+            print("REPORTING", file=sys.stderr, flush=True)
+            time.sleep(30)
+        yield f"REPORT {self.status}"
+
+
+class Session:
+    def __init__(self, **kwargs):
+        log("session", {key: str(value) for key, value in kwargs.items()})
+        if os.environ.get("FAKE_STORE_ERROR"):
+            from flatline.errors import StoreError
+
+            raise StoreError(os.environ["FAKE_STORE_ERROR"])
+
+    def attach(self):
+        log("attach", os.getpid())
+        if os.environ.get("FAKE_ATTACH_ERROR"):
+            raise RuntimeError("attach")
+
+    def finish(self, status):
+        log("finish", status)
+        if os.environ.get("FAKE_FINISH_ERROR"):
+            raise RuntimeError("finish")
+        if os.environ.get("RANK", "0") != "0":
+            return None
+        return Report(status)
+
+
+class Case:
+    def __init__(self, model=None, batches=None, loss_fn=None, optimizer=None, name=None):
+        self.model = model
+
+
+def examine_case(case):
+    return Report("finished")
+
+
+for name in os.environ.get("FAKE_IMPORTS", "").split():
+    __import__(name)
+api = types.ModuleType("flatline.api")
+for thing in (StopTraining, Session, Case, examine_case):
+    setattr(api, thing.__name__, thing)
+sys.modules["flatline.api"] = api
+del sys.modules[__name__]
+sys.modules[__name__] = types.ModuleType(__name__)

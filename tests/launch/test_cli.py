@@ -1,0 +1,312 @@
+"""What the commands accept, refuse, write and return."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
+COMMANDS = ["run", "report", "runs", "examine"]
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_is_short_and_light(twice, command):
+    script = (
+        "import sys\nfrom flatline.launch.cli import main\n"
+        f"sys.argv = ['flatline', *{command!r}, '--help']\n"
+        "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code\n"
+        f"assert not {HEAVY!r} & set(sys.modules), {HEAVY!r} & set(sys.modules)\n"
+    )
+    status, output, errors = twice.run("-c", script, env={"COLUMNS": "200"})
+
+    assert (status, errors) == (0, "")
+    assert max(map(len, output.splitlines())) <= 80
+    assert "Example: flatline " in output
+    assert len(output.splitlines()) <= 32
+
+
+def test_help_is_quick(twice):
+    def processor_seconds():
+        before = os.times()
+        twice.run("-m", "flatline", "--help")
+        after = os.times()
+        return (after.children_user + after.children_system) - (
+            before.children_user + before.children_system
+        )
+
+    assert min(processor_seconds() for _ in range(5)) <= 0.25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param(["rnu", "x"], "expected a command, found 'rnu'; did you mean run?", id="slip"),
+        pytest.param(["a.py"], "found 'a.py'; write: flatline run a.py", id="script"),
+        pytest.param(["run"], "expected a script or -m MODULE, found neither", id="nothing"),
+        pytest.param(["run", "-m"], "expected a script or -m MODULE, found neither", id="-m alone"),
+        pytest.param(["run", "--htlm", "x", "a.py"], "--htlm", id="unknown option"),
+        pytest.param(["run", "trian.py"], "no such file; did you mean train.py?", id="missing"),
+        pytest.param(["run", "python", "train.py"], "leave python out", id="python"),
+        pytest.param(["run", "pkg.train"], "flatline run -m pkg.train", id="module without -m"),
+        pytest.param(["run", "-m", "no_such"], "no module named 'no_such'", id="missing module"),
+        pytest.param(["run", "-m", "train.py"], None, id="-m with a file"),
+        pytest.param(["run", "empty"], "directory 'empty' without one", id="directory"),
+        pytest.param(
+            ["run", "--budget", "0", "train.py"],
+            "above 0 and at most 100, found '0'",
+            id="budget 0",
+        ),
+        pytest.param(["run", "--budget", "-1", "train.py"], "found '-1'", id="budget -1"),
+        pytest.param(["run", "--budget", "100.1", "train.py"], "found '100.1'", id="budget 100.1"),
+        pytest.param(["run", "--budget", "nan", "train.py"], "found 'nan'", id="budget nan"),
+        pytest.param(["run", "--budget", "x", "train.py"], "found 'x'", id="budget x"),
+        pytest.param(["run", "--max-steps", "0", "train.py"], "--max-steps", id="steps 0"),
+        pytest.param(
+            ["run", "--html", "no/such/dir.html", "train.py"],
+            "existing directory",
+            id="html directory missing",
+        ),
+        pytest.param(["run", "--html", "empty", "train.py"], "found the directory", id="html dir"),
+        pytest.param(["run", "--html", "-", "train.py"], "only --json", id="html to stdout"),
+        pytest.param(["examine", "train.py"], "add the function's name", id="no factory"),
+        pytest.param(["examine", "nope.py:f"], "found no file 'nope.py'", id="no file"),
+        pytest.param(["examine", "nope:f"], "found no module named 'nope'", id="no module"),
+        pytest.param(["examine", "hf:gpt2"], "not supported yet", id="hf"),
+    ],
+)
+def test_refuses_in_one_sentence(twice, arguments, sentence):
+    twice.write("train.py", "raise SystemExit('must not run')")
+    (twice.folder / "empty").mkdir()
+
+    status, output, errors = twice.run("-m", "flatline", *arguments)
+
+    if sentence is None:  # python itself runs `-m train.py` as a package's module
+        return
+    assert (status, output) == (2, "")
+    assert sentence in errors
+    assert errors.startswith("flatline: ")
+    assert "Traceback" not in errors
+    assert twice.calls() == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(twice):
+    twice.write("train.py", "").chmod(0)
+    status, _, errors = twice.watched("train.py")
+    assert status == 2
+    assert "permission denied" in errors
+
+
+def test_store_is_opened_before_the_program_starts(twice):
+    twice.write("train.py", "print('started')")
+
+    status, output, errors = twice.watched(
+        "train.py", env={"FAKE_STORE_ERROR": "expected a store, found a song; name another file"}
+    )
+
+    assert (status, output) == (2, "")
+    assert errors == "flatline: expected a store, found a song; name another file\n"
+
+
+def test_session_gets_the_options(twice):
+    twice.write("train.py", "")
+    twice.watched(
+        "--name",
+        "n",
+        "--budget",
+        "2.5%",
+        "--max-steps",
+        "7",
+        "--store",
+        "s.db",
+        "--quiet",
+        "train.py",
+        "--name",
+        "its own",
+    )
+
+    assert twice.calls()[0][1] == {
+        "store_path": str(twice.folder / "s.db"),
+        "name": "n",
+        "budget": "0.025",
+        "max_steps": "7",
+        "argv": "['train.py', '--name', 'its own']",
+        "quiet": "True",
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "word"),
+    [
+        ("", 0, "finished"),
+        ("raise SystemExit(3)", 3, "failed"),
+        ("raise SystemExit(0)", 0, "finished"),
+        ("1 / 0", 1, "failed"),
+        ("raise KeyboardInterrupt", -2, "interrupted"),
+        ("from flatline.api import StopTraining\nraise StopTraining", 0, "finished"),
+    ],
+)
+def test_every_ending_leaves_a_report(twice, source, status, word):
+    twice.write("train.py", "import torch\n" + source)
+
+    plain = twice.run("train.py")
+    ours = twice.watched("--json", "r.json", "train.py")
+
+    assert ours[0] == status
+    expected = "" if "StopTraining" in source else plain[2]
+    assert ours[2] == f"{expected}REPORT {word}\nflatline: wrote {twice.folder / 'r.json'}\n"
+    assert json.loads((twice.folder / "r.json").read_text())["run"]["status"] == word
+    assert twice.calls()[-1] == ["finish", word]
+
+
+def test_report_comes_after_everything_of_the_program(twice):
+    twice.write("torch.py", "")
+    twice.write(
+        "train.py",
+        """
+        import atexit, os, threading, time, torch
+        atexit.register(os.write, 2, b"atexit\\n")
+        threading.Thread(target=lambda: (time.sleep(0.2), os.write(2, b"thread\\n"))).start()
+        os.chdir("/")
+        """,
+    )
+    for options in ([], ["--html", "page.html"]):
+        errors = twice.watched(*options, "train.py")[2]
+        assert errors.splitlines()[:3] == ["thread", "atexit", "REPORT finished"]
+    assert (twice.folder / "page.html").exists()
+
+
+def test_json_on_standard_output_alone(twice):
+    twice.write("torch.py", "")
+    twice.write(
+        "train.py",
+        """
+        import os, subprocess, sys, torch
+        print("python")
+        sys.stdout.flush()
+        os.write(1, b"descriptor\\n")
+        subprocess.run(["echo", "child"])
+        print("last words")
+        """,
+    )
+    status, output, errors = twice.watched("--json", "-", "train.py")
+
+    assert status == 0
+    assert json.loads(output)["schema"] == "flatline/1"
+    assert errors == "python\ndescriptor\nchild\nlast words\nREPORT finished\n"
+
+
+def test_program_that_never_imports_torch(twice):
+    twice.write("train.py", "print('hello')")
+
+    status, output, errors = twice.watched("train.py")
+
+    assert (status, output) == (0, "hello\n")
+    assert errors == (
+        "flatline: expected a program that trains with PyTorch, found one that ended without "
+        "importing torch; nothing was watched\n"
+    )
+
+
+def test_errors_inside_flatline_leave_the_program_alone(twice):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch; print('trained')")
+
+    status, output, errors = twice.watched("train.py", env={"FAKE_ATTACH_ERROR": "1"})
+    assert (status, output) == (0, "trained\n")
+    assert "it runs unwatched" in errors
+
+    status, output, errors = twice.watched("train.py", env={"FAKE_FINISH_ERROR": "1"})
+    assert (status, output) == (0, "trained\n")
+    assert "what was seen is stored: flatline report" in errors
+    assert "Traceback" not in errors
+
+
+def test_local_files_do_not_stand_in_for_flatlines_imports(twice):
+    twice.write("rich.py", "raise ImportError('a local file called rich.py')")
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch")
+
+    assert twice.watched("train.py")[2] == "REPORT finished\n"
+
+
+def test_output_that_cannot_be_written_at_the_end(twice):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import os, torch; os.rmdir('gone')")
+    (twice.folder / "gone").mkdir()
+
+    status, _, errors = twice.watched("--html", "gone/page.html", "train.py")
+
+    assert status == 2
+    assert "No such file or directory; the run is stored" in errors
+
+
+CASES = """
+from flatline.api import Case
+def good():
+    return Case()
+def other():
+    return 3
+def fails():
+    raise ValueError("mine")
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "message"),
+    [
+        pytest.param("models.py:good", 0, "", id="file"),
+        pytest.param("pkg.models:good", 0, "", id="module"),
+        pytest.param("./pkg/models.py:good", 0, "", id="path"),
+        pytest.param("models.py:goof", 2, "did you mean good?", id="slip"),
+        pytest.param("models.py:number", 2, "found a int", id="no function"),
+        pytest.param("models.py:other", 2, "flatline.Case, found int", id="no case"),
+        pytest.param("models.py:fails", 2, "raised ValueError", id="raises"),
+        pytest.param("broken.py:f", 2, "raised SyntaxError", id="syntax"),
+    ],
+)
+def test_examine(twice, target, status, message):
+    twice.write("models.py", CASES)
+    twice.write("pkg/models.py", CASES)
+    twice.write("broken.py", "f(\n")
+
+    done, output, errors = twice.run("-m", "flatline", "examine", target)
+
+    assert done == status
+    assert message in errors
+    assert ("REPORT" in output) == (status == 0)
+    assert "launch" not in errors
+    if "fails" in target:
+        assert 'raise ValueError("mine")' in errors
+
+
+def test_examine_json(twice):
+    twice.write("models.py", "print('loading')" + CASES)
+
+    status, output, errors = twice.run("-m", "flatline", "examine", "models.py:good", "--json", "-")
+
+    assert status == 0
+    assert json.loads(output)["schema"] == "flatline/1"
+    assert errors == "loading\n"
+
+
+def test_version(twice):
+    assert twice.run("-m", "flatline", "--version") == (0, "flatline 0.1.0\n", "")
+
+
+def test_reader_that_goes_away(twice):
+    twice.write("models.py", CASES)
+    done = subprocess.run(
+        f"{sys.executable} -m flatline examine models.py:good | true",
+        shell=True,
+        cwd=twice.folder,
+        env=twice.env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
