@@ -227,7 +227,7 @@ def test_the_most_severe_finding_comes_first() -> None:
 
 
 def test_remedies_name_treatments_that_exist() -> None:
-    kinds = "init activation norm clip lr warmup standardize weight_decay revive".split()
+    kinds = {"init", "activation", "norm", "clip", "lr", "warmup", "weight_decay", "revive"}
     for activation in ("relu", "relu6", "gelu", "tanh", "sigmoid"):
         for values in ({"twin": 0}, {"railed": 5000}, {"nonfinite": True}, {"h_abs": 1e-9}):
             vitals = change(with_dead(lively(18), 2), 9, **values)

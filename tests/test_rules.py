@@ -55,9 +55,13 @@ def test_what_is_no_rule_is_refused_with_a_suggestion(text: str, hint: str) -> N
 @given(st.text())
 def test_any_text_is_a_rule_or_a_usage_error(text: str) -> None:
     try:
-        assert parse(str(parse(text))) == parse(text)
+        rule = parse(text)
     except UsageError as error:
-        assert repr(text) in str(error)
+        said = str(error)
+    else:
+        said = repr(text)
+        assert parse(str(rule)) == rule
+    assert repr(text) in said
 
 
 class Said:
@@ -92,6 +96,16 @@ SITES = Said(
 )
 def test_shares_count_certain_units_of_the_whole_model(rule: str, expected: bool) -> None:
     assert holds(parse(rule), SITES) is expected
+
+
+@pytest.mark.parametrize("percent", range(100))
+def test_exactly_the_share_is_not_more_than_the_share(percent: int) -> None:
+    def dead(number: int) -> Said:
+        return Said(sites=[{"units": 1000, "states": {"dead": number}}])
+
+    rule = parse(f"dead>{percent}%")
+    assert not holds(rule, dead(percent * 10))
+    assert holds(rule, dead(percent * 10 + 1))
 
 
 def test_findings_hold_by_code_and_severity() -> None:
