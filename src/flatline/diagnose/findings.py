@@ -89,25 +89,25 @@ class Finding:
 
 
 Chart = Sequence[States]
-Rule = Callable[[Chart], Finding | None]
-_RULES: dict[str, Rule] = {}
+Search = Callable[[Chart], Finding | None]
+_SEARCHES: dict[str, Search] = {}
 
 
-def finding(code: str) -> Callable[[Rule], Rule]:
+def finding(code: str) -> Callable[[Search], Search]:
     """Registers a function that looks for the finding ``code`` in a chart."""
     if code not in CODES:
         raise ValueError(f"expected a code among {', '.join(CODES)}, found {code!r}")
 
-    def register(rule: Rule) -> Rule:
-        _RULES[code] = rule
-        return rule
+    def register(search: Search) -> Search:
+        _SEARCHES[code] = search
+        return search
 
     return register
 
 
 def find(chart: Chart) -> tuple[Finding, ...]:
     """All findings in the states of a model's sites, the most severe first."""
-    found = [one for rule in _RULES.values() if (one := rule(chart)) is not None]
+    found = [one for search in _SEARCHES.values() if (one := search(chart)) is not None]
     found.sort(key=lambda one: (-SEVERITIES.index(one.severity), -one.share))
     return tuple(found)
 
@@ -196,7 +196,7 @@ def _others(rest: Sequence[tuple[States, Bool]]) -> str:
     named = ", ".join(f"{s.site.name} {mask.mean():.0%}" for s, mask in rest[:3])
     more = f" and {len(rest) - 3:,} more" if len(rest) > 3 else ""
     sites = "one more site" if len(rest) == 1 else f"{len(rest):,} more sites"
-    return f"; so did units of {sites} ({named}{more})"
+    return f"; the same in {sites} ({named}{more})"
 
 
 def _in_state(chart: Chart, *names: str) -> dict[str, tuple[States, Bool]]:
@@ -240,8 +240,7 @@ def non_finite(chart: Chart) -> Finding | None:
         "critical",
         tuple(s.site.name for s, _ in hit),
         float(mask.mean()),
-        f"{_who(states, mask)} gave or received NaN or infinity"
-        + (f"; so did units of {len(hit) - 1:,} sites after it" if len(hit) > 1 else ""),
+        f"{_who(states, mask)} gave or received NaN or infinity" + _others(hit[1:]),
         {"units": float(len(mask)), "affected": float(mask.sum())},
         (
             Remedy("lr=x0.1", "a smaller step keeps weights in range"),
@@ -267,7 +266,9 @@ def born_dead(chart: Chart) -> Finding | None:
             lambda s, m: f"never fired, from the first step on, for {_silence(s, m)}",
             remedies=lambda s: (
                 Remedy("init=he", "weights scaled to the fan-in keep about half the inputs firing"),
-                Remedy("init=asymmetric", "each unit starts with a positive weight or bias"),
+                Remedy(
+                    "init=asymmetric", "one weight or bias of each unit is drawn to be positive"
+                ),
                 *_swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
             ),
         )
@@ -282,18 +283,17 @@ def dying_relu(chart: Chart) -> Finding | None:
     units that are merely rare (fewer than 459 silent examples), and those of saturating
     activations, which :func:`saturation` reports.
     """
-    found = {
-        s.site.name: (s, s.are("dead") & ((s.last_life >= 0) | (not s.watched)))
-        for s in chart
-        if not _saturates(s)
-    }
+    found = {s.site.name: (s, _died(s)) for s in chart if not _saturates(s)}
 
     def says(states: States, mask: Bool) -> str:
         if not states.watched:
             return f"never fired for {_silence(states, mask)}"
-        first, last = int(states.since_step[mask].min()), int(states.since_step[mask].max())
-        when = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
-        return f"died at {when} and have not fired since, for {_silence(states, mask)}"
+        first = int(states.since_after[mask].min()) + 1
+        last = int(states.since_step[mask].max())
+        when = f"at step {first:,}" if first == last else f"between steps {first:,} and {last:,}"
+        if (states.since_step[mask] < 0).any():
+            when = "during training"
+        return f"stopped firing {when} and stayed silent for {_silence(states, mask)}"
 
     return _with_chance(
         _by_share(
@@ -320,12 +320,7 @@ def saturation(chart: Chart) -> Finding | None:
     activations without rails, and positions that saturate while others of the example do not.
     """
     found = {
-        s.site.name: (
-            s,
-            s.are("saturated") | (s.are("dead") & ((s.last_life >= 0) | (not s.watched))),
-        )
-        for s in chart
-        if _saturates(s)
+        s.site.name: (s, s.are("saturated") | (_died(s) if _saturates(s) else False)) for s in chart
     }
     return _by_share(
         "saturation",
@@ -344,10 +339,16 @@ def saturation(chart: Chart) -> Finding | None:
     )
 
 
+def _died(states: States) -> Bool:
+    """Dead units that once lived, and those of which nobody knows."""
+    if not states.watched:
+        return states.are("dead")
+    return states.are("dead") & (states.last_life >= 0)
+
+
 def _saturates(states: States) -> bool:
-    """Whether the site's activation has rails where others would have a dead zone."""
-    rails = states.site.activation.rails
-    return any(low == -np.inf for low, _ in rails)
+    """Whether a unit of this site that does not fire from below sits on a rail."""
+    return any(low == -np.inf for low, _ in states.site.activation.rails)
 
 
 @finding("duplicate-units")

@@ -83,7 +83,8 @@ def holds(rule: Rule, outcome: Outcome) -> bool:
     if rule.above is not None:
         units = sum(site["units"] for site in said["sites"])
         affected = sum(_affected(site, rule.subject) for site in said["sites"])
-        return affected > rule.above * units
+        # 29 of 100 is not more than 29 %, though 0.29 * 100 is less than 29 in floating point.
+        return bool(affected - rule.above * units > 1e-9 * units)
     if rule.subject == "critical":
         return any(one["severity"] == "critical" for one in said["findings"])
     return any(one["code"] == rule.subject for one in said["findings"])

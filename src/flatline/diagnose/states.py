@@ -162,14 +162,16 @@ def judge(
 
 def _silent(activation: Activation, vitals: Vitals, ledger: Ledger | None) -> Bool:
     """Units that are silent now: they do not fire, and their output does not vary."""
+    now: Bool
     if ledger is None or not activation.can_die:
         flat = _range(vitals) <= _ROUNDING * np.maximum(abs(vitals.h_min), abs(vitals.h_max))
-        return (vitals.fired == 0) & (vitals.examples > 0) & flat
-    # A unit that does not fire can still jump between two flat ends, as hardtanh can.
-    low, high = activation.fires[0][0], activation.fires[-1][1]
-    jumps = (vitals.z_min <= low) & (vitals.z_max >= high)
-    now: Bool = ledger.first_silent > ledger.last_life
-    return now & ~jumps
+        now = flat & (vitals.fired == 0) & (vitals.examples > 0)
+    else:
+        # A unit that does not fire can still jump between two flat ends, as hardtanh can.
+        low, high = activation.fires[0][0], activation.fires[-1][1]
+        jumps = (vitals.z_min <= low) & (vitals.z_max >= high)
+        now = (ledger.first_silent > ledger.last_life) & ~jumps
+    return now
 
 
 def _range(vitals: Vitals) -> npt.NDArray[np.float64]:
