@@ -1,0 +1,368 @@
+"""The report: everything that is shown about one run, as plain data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flatline.diagnose.diagnose import Diagnosis, diagnose
+from flatline.diagnose.findings import Finding
+from flatline.diagnose.states import STATES, States
+from flatline.errors import UsageError
+from flatline.record.recording import Recording, Steps
+from flatline.sense.vitals import Vitals
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+SCHEMA = "flatline/1"
+#: Units listed one by one; beyond this many only their number is told.
+UNITS = 10_000
+_HEALTHY = STATES.index("healthy")
+_RUN: dict[str, Any] = {
+    "id": None,
+    "name": None,
+    "status": "running",
+    "steps": 0,
+    "examples": 0,
+    "started": None,
+    "seconds": None,
+    "overhead": None,
+    "treatments": [],
+    "torch": None,
+    "device": None,
+    "world_size": 1,
+}
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One site as the report shows it.
+
+    Attributes:
+        name: Its name.
+        activation: Name of its activation.
+        units: Number of units.
+        feeds: Parameters that make its pre-activation.
+        reads: Parameters that read its units.
+        states: Number of units in each state that occurs; those silent so far are among the dead.
+        silent_so_far: Silent units seen on too few examples to be called dead.
+        pulse: How well the gradients of every step tell who fired.
+        examples: Examples in the last windows of the exams.
+        gradient_rms: Measured by the last exam, as the next two; ``None`` where it was not.
+        update_ratio: Relative size of one update of the feeding weights.
+        effective_rank: Effective rank of the activations.
+    """
+
+    name: str
+    activation: str
+    units: int
+    feeds: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    states: Mapping[str, int] = field(default_factory=dict)
+    silent_so_far: int = 0
+    pulse: str = "none"
+    examples: int = 0
+    gradient_rms: float | None = None
+    update_ratio: float | None = None
+    effective_rank: float | None = None
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """One unit that is not healthy.
+
+    Attributes:
+        site: Name of its site.
+        unit: Its index.
+        state: Its state.
+        certain: False while it is only silent so far.
+        since_step: First step known to be silent; ``None`` where that is not known.
+        since_exact: ``since_step`` is the step of death itself.
+        since_after: Last step on which it showed life; ``None`` when it never did.
+        examples: Examples the statement rests on.
+        firing_rate: Share of those on which it fired.
+        firing_rate_upper: Upper bound of the firing rate at 99 % confidence.
+        cause: Why it died; ``None`` for a unit that is not dead.
+        evidence: Further numbers; ``margin`` is how close it came to firing, in standard
+            deviations of its pre-activation.
+    """
+
+    site: str
+    unit: int
+    state: str
+    certain: bool = True
+    since_step: int | None = None
+    since_exact: bool = False
+    since_after: int | None = None
+    examples: int = 0
+    firing_rate: float | None = None
+    firing_rate_upper: float | None = None
+    cause: str | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is known about one run or one examination.
+
+    ``print(report)`` shows it as text, a notebook as a block of text, and :meth:`to_html` as a
+    page.
+
+    Attributes:
+        verdict: ``"healthy"``, ``"warning"`` or ``"sick"``.
+        run: Facts about the run.
+        sites: The sites, in the order of the forward pass.
+        units: The units that are not healthy, in the order of the sites.
+        findings: What is wrong, the most severe first.
+        metrics: Per name, pairs of step and value.
+        not_watched: Name and reason of nonlinearities that were seen and not watched.
+        lost: What could not be seen, and why.
+        deaths: Steps with the number of units that died there, as far as that is certain.
+        units_truncated: Number of units that are not healthy when not all are listed.
+        kind: ``"examination"`` for a census without training.
+        store: The store to name in commands, where it is not the usual one.
+    """
+
+    verdict: str = "healthy"
+    run: Mapping[str, Any] = field(default_factory=dict)
+    sites: tuple[SiteReport, ...] = ()
+    units: tuple[UnitReport, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    metrics: Mapping[str, Sequence[tuple[int, float | None]]] = field(default_factory=dict)
+    not_watched: tuple[tuple[str, str], ...] = ()
+    lost: tuple[tuple[str, str], ...] = ()
+    deaths: tuple[tuple[int, int], ...] = ()
+    units_truncated: int | None = None
+    kind: str | None = None
+    store: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
+
+        Example:
+            >>> Report().to_dict()["verdict"]
+            'healthy'
+        """
+        kind = {} if self.kind is None else {"kind": self.kind}
+        more = {} if self.units_truncated is None else {"units_truncated": self.units_truncated}
+        whole = {
+            "schema": SCHEMA,
+            **kind,
+            "flatline": _version(),
+            "run": _RUN | dict(self.run),
+            "verdict": self.verdict,
+            "sites": [vars(site) for site in self.sites],
+            "units": [vars(unit) for unit in self.units],
+            **more,
+            "findings": [
+                vars(one) | {"remedies": [vars(remedy) for remedy in one.remedies]}
+                for one in self.findings
+            ],
+            "metrics": self.metrics,
+            "not_watched": [{"name": name, "because": why} for name, why in self.not_watched],
+            "lost": [{"what": what, "why": why} for what, why in self.lost],
+            "deaths": self.deaths,
+        }
+        plain: dict[str, Any] = _plain(whole)
+        return plain
+
+    def to_json(self, path: str | Path | None = None) -> str:
+        """The JSON report as text, which is strict JSON in ASCII.
+
+        Args:
+            path: A file to write it to as well.
+
+        Raises:
+            UsageError: When the file cannot be written.
+        """
+        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        if path is not None:
+            _write(path, text)
+        return text
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one page that needs nothing else.
+
+        Args:
+            path: A file to write it to as well.
+
+        Raises:
+            UsageError: When the file cannot be written.
+        """
+        from flatline.show import html
+
+        text = html.render(self)
+        if path is not None:
+            _write(path, text)
+        return text
+
+    def __str__(self) -> str:
+        from flatline.show import terminal
+
+        return terminal.render(self)
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        from flatline.show import terminal
+
+        yield from terminal.view(self, options.max_width, ascii_only=options.ascii_only)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f'<pre style="line-height: 1.25">{escape(str(self))}</pre>'
+
+
+def build(
+    recording: Recording,
+    *,
+    units: int = UNITS,
+    kind: str | None = None,
+    store: str | Path | None = None,
+) -> Report:
+    """The report of one recorded run.
+
+    Args:
+        recording: The run.
+        units: Units to list one by one, at most; the worst are kept.
+        kind: ``"examination"`` for a census without training.
+        store: The store to name in commands, where it is not the usual one.
+
+    Example:
+        >>> build(Recording({"id": "a1", "status": "finished"})).verdict
+        'healthy'
+    """
+    found = diagnose(recording.sites, recording.windows, recording.ledgers)
+    charts = list(found.sites.values())
+    listed, total = _units(charts, units)
+    return Report(
+        verdict=found.verdict,
+        run=recording.facts,
+        sites=_sites(recording, found),
+        units=listed,
+        findings=found.findings,
+        metrics=_loss(recording.steps) | recording.metrics,
+        not_watched=tuple((one.name, one.because) for one in recording.unplaced),
+        lost=tuple((what, why) for what, why in recording.lost),
+        deaths=_deaths(charts),
+        units_truncated=total if total > len(listed) else None,
+        kind=kind,
+        store=None if store is None else str(store),
+    )
+
+
+def _sites(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ...]:
+    measures: dict[str, dict[str, float]] = {}
+    for _, sites in recording.exams:
+        for name, values in sites.items():
+            measures.setdefault(name, {}).update(values)
+    none = Vitals.empty(0)
+    return tuple(
+        SiteReport(
+            name=site.name,
+            activation=site.activation.name,
+            units=site.units,
+            feeds=site.feeds,
+            reads=site.reads,
+            states=found.sites[site.name].counts(),
+            silent_so_far=found.sites[site.name].silent_so_far,
+            pulse=site.pulse,
+            examples=recording.windows.get(site.name, none).examples,
+            **{key: measures.get(site.name, {}).get(key) for key in _MEASURES},
+        )
+        for site in recording.sites
+    )
+
+
+_MEASURES = ("gradient_rms", "update_ratio", "effective_rank")
+
+
+def _units(charts: Sequence[States], limit: int) -> tuple[tuple[UnitReport, ...], int]:
+    """The worst ``limit`` units that are not healthy, in order, and the number of all."""
+    if not charts:
+        return (), 0
+    code = np.concatenate([chart.code for chart in charts])
+    # What is only silent so far comes after all that is sure to be wrong.
+    rank = code + len(STATES) * ~np.concatenate([chart.certain for chart in charts])
+    site = np.repeat(np.arange(len(charts)), [len(chart.code) for chart in charts])
+    unit = np.concatenate([np.arange(len(chart.code)) for chart in charts])
+    sick = np.flatnonzero(code != _HEALTHY)
+    kept = np.sort(sick[np.argsort(rank[sick], kind="stable")][: max(limit, 0)])
+    rows = zip(site[kept].tolist(), unit[kept].tolist(), strict=True)
+    return tuple(_unit(charts[where], which) for where, which in rows), len(sick)
+
+
+def _unit(chart: States, unit: int) -> UnitReport:
+    state = chart.state(unit)
+    margin = float(chart.margin[unit])
+    dead = state == "dead"
+    return UnitReport(
+        site=chart.site.name,
+        unit=unit,
+        state=state,
+        certain=bool(chart.certain[unit]),
+        since_step=_known(chart.since_step[unit]),
+        since_exact=bool(chart.since_exact[unit]),
+        since_after=_known(chart.since_after[unit]) if dead else None,
+        examples=int(chart.examples[unit]),
+        firing_rate=float(chart.firing_rate[unit]),
+        firing_rate_upper=float(chart.firing_rate_upper[unit]),
+        cause=chart.cause(unit) if state in ("dead", "nonfinite") else None,
+        evidence={"margin": margin} if math.isfinite(margin) else {},
+    )
+
+
+def _known(step: np.integer[Any]) -> int | None:
+    return int(step) if step >= 0 else None
+
+
+def _deaths(charts: Sequence[States]) -> tuple[tuple[int, int], ...]:
+    steps = [chart.since_step[chart.are("dead") & (chart.since_step >= 0)] for chart in charts]
+    step, number = np.unique(np.concatenate([*steps, np.empty(0, np.int64)]), return_counts=True)
+    return tuple(zip(step.astype(int).tolist(), number.tolist(), strict=True))
+
+
+def _loss(steps: Steps) -> dict[str, list[tuple[int, float]]]:
+    """The loss by step; nothing when it was never seen."""
+    if not np.isfinite(steps.loss).any():
+        return {}
+    return {"loss": list(zip(steps.step.tolist(), steps.loss.tolist(), strict=True))}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` in the types of JSON; what JSON has no number for becomes ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _version() -> str:
+    try:
+        return metadata.version("flatline")
+    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        return "0"
+
+
+def _write(path: str | Path, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(
+            f"expected a file that can be written, found {str(path)!r}: "
+            f"{error.strerror or error}; give another path"
+        ) from error
