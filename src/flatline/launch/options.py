@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -50,7 +50,9 @@ def output_file(ctx: click.Context, param: click.Parameter, value: str | None) -
     if value == str(STANDARD_OUTPUT):
         if param.name == "json":
             return STANDARD_OUTPUT
-        raise click.BadParameter("expected a file, found '-'; only --json can go to standard output")
+        raise click.BadParameter(
+            "expected a file, found '-'; only --json can go to standard output"
+        )
     # os.path says no where pathlib raises: a name too long, a folder that may not be entered.
     path = absolute(value)
     if os.path.isdir(path):
@@ -179,17 +181,26 @@ def write_files(report: Report, html: Path | None, json: Path | None, units: int
         ) from error
 
 
+def standard_output() -> TextIO:
+    """Standard output.
+
+    Raises:
+        UsageError: It is closed.
+    """
+    if sys.stdout is None:
+        raise UsageError(
+            "expected a standard output for --json -, found it closed; write to a file: --json FILE"
+        )
+    return sys.stdout
+
+
 def set_stdout_aside() -> int:
     """Makes everything the program prints go to standard error.
 
     Returns:
         A descriptor of the real standard output, which children of the program do not inherit.
     """
-    if sys.stdout is None:
-        raise UsageError(
-            "expected a standard output for --json -, found it closed; write to a file: --json FILE"
-        )
-    sys.stdout.flush()
+    standard_output().flush()
     aside = os.dup(1)
     try:
         os.dup2(2, 1)
@@ -209,7 +220,7 @@ def write_json(report: Report, units: int, stdout: int | None) -> None:
 
     text = json.dumps(report.to_dict(units=units), indent=2, allow_nan=False) + "\n"
     if stdout is None:
-        sys.stdout.write(text)
+        standard_output().write(text)
         return
     try:
         with open(stdout, "w", encoding="utf-8") as file:
