@@ -175,12 +175,26 @@ class Census:
             else:
                 previous[place.name] = None
             entry.window.add(vitals)
-        if any(change.hidden for change in changes.values()):
-            # A flat loss or masked targets hide life in any site, not just where it was seen.
-            for _, beats in self._pulses:
-                beats.roll.doubt()
+        self._doubt(step, changes, measures)
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
+
+    def _doubt(
+        self,
+        step: int,
+        changes: dict[Place, Change],
+        measures: dict[Place, dict[str, float]],
+    ) -> None:
+        """Lose faith in zeros of the pulse where something hides life.
+
+        Where an example sends no gradient at all, a unit that fires on it alone looks silent.
+        Where a unit was seen to fire unnoticed, something that was not foreseen hides life, in
+        any site.
+        """
+        hidden = any(change.hidden for change in changes.values())
+        for entry in self._entries.values():
+            if hidden or measures.get(entry.place, {}).get("cold", 0) > 0:
+                entry.roll.doubt(entry.index, step)
 
     def _write(
         self,
@@ -250,10 +264,12 @@ def fetch(
     numbers = iter(_to_host(flats))
     found: dict[Place, Vitals] = {}
     ranks: dict[Place, float] = {}
+    cold: dict[Place, int] = {}
     for reading, _ in pending:
-        vitals, rank = harvest(reading, next(numbers))
-        place = reading.place
-        ranks.setdefault(place, rank)
+        shown = harvest(reading, next(numbers))
+        place, vitals = reading.place, shown.vitals
+        ranks.setdefault(place, shown.effective_rank)
+        cold[place] = cold.get(place, 0) + shown.cold
         found[place] = merge(found[place], vitals) if place in found else vitals
     for place, movement in movements.items():
         gradient, update = next(numbers).reshape(2, place.units).astype(np.float32)
@@ -261,7 +277,10 @@ def fetch(
         vitals = found[place]
         nonfinite = vitals.nonfinite | bad
         found[place] = replace(vitals, gradient=gradient, update=update, nonfinite=nonfinite)
-    return found, {place: _measures(vitals, ranks[place]) for place, vitals in found.items()}
+    return found, {
+        place: {"cold": cold[place], "effective_rank": ranks[place], **_measures(vitals)}
+        for place, vitals in found.items()
+    }
 
 
 def _to_host(flats: list[Tensor]) -> list[np.ndarray[Any, np.dtype[np.floating[Any]]]]:
@@ -278,14 +297,13 @@ def _to_host(flats: list[Tensor]) -> list[np.ndarray[Any, np.dtype[np.floating[A
     return found
 
 
-def _measures(vitals: Vitals, rank: float) -> dict[str, float]:
+def _measures(vitals: Vitals) -> dict[str, float]:
     """One number per site for the history of exams."""
     with np.errstate(invalid="ignore"):
         gradients = vitals.gradient[np.isfinite(vitals.gradient)]
         updates = vitals.update[np.isfinite(vitals.update)]
         return {
             "batch": vitals.examples,
-            "effective_rank": rank,
             "gradient_rms": float(np.sqrt(np.mean(gradients**2.0))) if len(gradients) else np.nan,
             "update_ratio": float(np.median(updates)) if len(updates) else np.nan,
         }

@@ -286,8 +286,11 @@ class Exam:
             self.staff.batch = Batch(x.shape[1], 1, x.shape[0])
 
     def before_backward(self) -> None:
-        """Backward begins: stop looking."""
+        """Backward begins: stop looking, and listen to the gradients."""
         self.pull()
+        for reading in self.staff.staged:
+            if not reading.dropped:
+                reading.listen()
 
     def after_backward(self) -> None:
         """Backward ended: the staged forward passes were trained on."""

@@ -7,7 +7,8 @@ has one number per unit, or one bit per example and unit until the forward pass 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -123,6 +124,11 @@ def _project(z: Tensor) -> Tensor:
     return rows.squeeze(2).t() @ _probe(len(rows), 2.2360, z)
 
 
+def _gone() -> Tensor | None:
+    """What a dead weak reference gives."""
+    return None
+
+
 @dataclass(eq=False)
 class Reading:
     """What one call (or several merged ones) of a nonlinearity showed; tensors on the device."""
@@ -143,6 +149,8 @@ class Reading:
     dropped: bool = False
     h_sum: Tensor | None = None
     h_extrema: list[Tensor] = field(default_factory=list)
+    cold: Tensor | None = None
+    output: Callable[[], Tensor | None] = _gone
 
     @classmethod
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
@@ -164,11 +172,31 @@ class Reading:
 
     def take(self, h: Tensor, spread: Spread | None = None) -> None:
         """Read the outputs (again, when a gate multiplies them later)."""
-        h = arrange(h, spread or self.spread, self.batch)
+        output, h = h, arrange(h, spread or self.spread, self.batch)
         self.h_sum = torch.linalg.vector_norm(h, 1, dim=(0, 1, 3))
         self.h_extrema = [h.amin(dim=(0, 1, 3)), h.amax(dim=(0, 1, 3))]
         rows = h[:RANK_ROWS].mean(dim=(1, 3))
         self.gram = rows @ rows.t()
+        if self.place.activation.can_die:
+            self.output = weakref.ref(output)
+
+    def listen(self) -> None:
+        """Hear the gradient of the output as it passes, to learn which examples send none.
+
+        A flat loss, masked targets or silent layers downstream make gradients vanish exactly, and
+        a unit that fires only on such examples looks silent to the pulse.
+        """
+        h = self.output()
+        if h is not None and h.requires_grad:
+            h.register_hook(self._feel)
+
+    def _feel(self, gradient: Tensor) -> None:
+        try:
+            g = arrange(gradient, self.spread, self.batch)
+            cold = (torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3)) == 0).sum()
+            self.cold = cold if self.cold is None else self.cold + cold
+        except Exception:  # inside the backward pass of the training: never let it out
+            self.cold = None
 
     def read(self, reach: Tensor) -> None:
         """Some parameter reads the units with these largest absolute weights."""
@@ -189,6 +217,8 @@ class Reading:
         self.weight += other.weight
         self.calls += other.calls
         self.leaked |= other.leaked
+        if other.cold is not None:
+            self.cold = other.cold if self.cold is None else torch.minimum(self.cold, other.cold)
         if other.reach is not None:
             self.read(other.reach)
         if self.h_sum is not None and other.h_sum is not None:
@@ -197,7 +227,10 @@ class Reading:
         return True
 
     def flat(self) -> Tensor:
-        """Everything as one float tensor: ``_ROWS`` rows of units, then the Gram matrix."""
+        """Everything as one float tensor.
+
+        The number of cold examples, ``_ROWS`` rows of units, then the Gram matrix.
+        """
         zero = torch.zeros_like(self.extrema[0])
         ignored = zero if self.reach is None or self.leaked else (self.reach == 0).to(zero.dtype)
         h_sum = zero if self.h_sum is None else self.h_sum
@@ -211,9 +244,10 @@ class Reading:
             ignored,
             *self.probes.unbind(dim=1),
         ]
+        cold = torch.zeros(1, device=zero.device) if self.cold is None else self.cold.reshape(1)
         gram = [] if self.gram is None else [self.gram.reshape(-1)]
         dtype = torch.float64 if zero.dtype == torch.float64 else torch.float32
-        return torch.cat([row.to(dtype) for row in [*rows, *gram]])
+        return torch.cat([row.to(dtype) for row in [cold, *rows, *gram]])
 
     @property
     def examples(self) -> int:
@@ -226,10 +260,17 @@ def _wider(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
 
 
 class Harvest(NamedTuple):
-    """A reading brought to the host."""
+    """A reading brought to the host.
+
+    Attributes:
+        vitals: Vitals of its units.
+        effective_rank: Effective rank of the outputs of some of its examples.
+        cold: Examples from which no gradient reached the units.
+    """
 
     vitals: Vitals
     effective_rank: float
+    cold: int
 
 
 def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
@@ -240,6 +281,7 @@ def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
         numbers: Its :meth:`Reading.flat`, on the host.
     """
     units = reading.place.units
+    cold, numbers = int(numbers[0]), numbers[1:]
     rows = numbers[: _ROWS * units].reshape(_ROWS, units)
     fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, ignored = rows[:10]
     single = np.float32
@@ -260,7 +302,7 @@ def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
         gradient=np.full(units, np.nan, single),
         update=np.full(units, np.nan, single),
     )
-    return Harvest(vitals, effective_rank(numbers[_ROWS * units :]))
+    return Harvest(vitals, effective_rank(numbers[_ROWS * units :]), cold)
 
 
 def twins(

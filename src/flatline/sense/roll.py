@@ -84,6 +84,10 @@ class Roll:
         self._lit_step = np.full(len(sizes), -1)
         self._exam_step = np.full(len(sizes), -1)
 
+    @property
+    def _trusted(self) -> list[bool]:
+        return [member.pulse != "none" for member in self.members]
+
     def observe(self, alive: Bool, steps: Sequence[int]) -> bool:
         """Take rows of the pulse.
 
@@ -100,6 +104,8 @@ class Roll:
         """
         count = len(alive)
         step = np.asarray(steps, np.int32)
+        if not all(self._trusted):
+            alive = alive & np.array(self._trusted)[self._site]
         lit = np.logical_or.reduceat(alive, self._starts, axis=1)
         # after[i] = rows from i on in which the site was lit
         after = np.zeros((count + 1, len(self.members)), np.int32)
@@ -187,16 +193,20 @@ class Roll:
         self._exam_step[index] = step
         return Change(np.flatnonzero(died), np.flatnonzero(revived), distrusted, hidden)
 
-    def doubt(self) -> None:
-        """A unit fired that the pulse missed: from here on its zeros are not taken for silence."""
-        for index, member in enumerate(self.members):
-            if member.exact:
-                part = slice(self._starts[index], self._ends[index])
-                # Deaths that an exam has confirmed keep their step; the rest are counted anew.
-                confirmed = self.first_silent[part] > self.last_life[part]
-                self._flags[part][~confirmed] |= _DOUBT
-                self._silent[part] *= np.where(confirmed, max(member.batch, 1), 0)
-            member.reliable = False
+    def doubt(self, index: int, since: int) -> None:
+        """Life was missed at site ``index``: its zeros are not taken for silence any more.
+
+        Deaths that an exam before ``since`` has confirmed keep their step; the rest lie between
+        exams, and their silence is counted anew.
+        """
+        member = self.members[index]
+        if member.exact:
+            part = slice(self._starts[index], self._ends[index])
+            first = self.first_silent[part]
+            confirmed = (first > self.last_life[part]) & (first < since)
+            self._flags[part] |= np.where(confirmed, 0, _DOUBT).astype(np.uint8)
+            self._silent[part] *= np.where(confirmed, max(member.batch, 1), 0)
+        member.reliable = False
 
     def ledger(self, index: int) -> Ledger:
         """The ledger of site ``index``."""

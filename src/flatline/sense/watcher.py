@@ -166,6 +166,8 @@ class Watcher:
         if self.off:
             return
         self._optimizers[id(optimizer)] = weakref.ref(optimizer)
+        if self.step == 0:
+            self._expected.add(id(optimizer))
         self._unsearched = self._models is None
         self.guard("hooks", self._begin)
 
@@ -270,6 +272,10 @@ class Watcher:
         if not self._stepped:
             return
         self._expected, self._stepped = self._stepped, set()
+        if self._exam is not None:  # it waited for an optimizer that did not come
+            exam, self._exam = self._exam, None
+            self.guard("exam", exam.close)
+            self.pacer.charge(exam.own)
         step, self.step = self.step, self.step + 1
         self.examples += self._census.batch
         if self._examined:

@@ -1,0 +1,70 @@
+"""Watching a workload from a test: a recorder that keeps everything in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from flatline.anatomy.site import Site, Unplaced
+from flatline.sense.attach import Attachment
+from flatline.sense.vitals import Ledger, Vitals
+from flatline.sense.watcher import Watcher
+
+
+class Memory:
+    """Keeps what a watcher hands over."""
+
+    def __init__(self) -> None:
+        self.sites: dict[str, Site] = {}
+        self.unplaced: tuple[Unplaced, ...] = ()
+        self.exams: list[tuple[int, Mapping[str, Vitals], Mapping[str, Ledger]]] = []
+        self.newest: dict[str, Ledger] = {}
+        self.rows: list[tuple[int, float | None, float | None]] = []
+        self.events: list[tuple[int, str, str, list[int]]] = []
+        self.losses: list[tuple[str, str]] = []
+
+    def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
+        self.sites = {site.name: site for site in sites}
+        self.unplaced = tuple(unplaced)
+
+    def exam(
+        self,
+        step: int,
+        vitals: Mapping[str, Vitals],
+        previous: Mapping[str, Vitals | None],
+        ledgers: Mapping[str, Ledger],
+        measures: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        self.exams.append((step, dict(vitals), dict(ledgers)))
+        self.newest.update(ledgers)
+
+    def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
+        self.newest.update(ledgers)
+
+    def steps(self, rows: Sequence[tuple[int, float | None, float | None]]) -> None:
+        self.rows.extend(rows)
+
+    def event(
+        self, step: int, site: str, kind: str, units: Sequence[int], evidence: dict[str, float]
+    ) -> None:
+        self.events.append((step, site, kind, list(units)))
+
+    def lost(self, what: str, why: str) -> None:
+        self.losses.append((what, why))
+
+
+@contextmanager
+def watched(
+    when: Callable[[int, bool], bool] = lambda step, event: True, **options: Any
+) -> Any:
+    """Watch every optimizer built inside; ``when(step, event)`` decides on exams."""
+    memory = Memory()
+    watcher = Watcher(memory, budget=0.01, **options)
+    watcher.pacer.due = lambda step, elapsed, event: when(step, event)  # type: ignore[method-assign]
+    attachment = Attachment(watcher)
+    try:
+        yield memory, watcher
+    finally:
+        attachment.remove()
+        watcher.close()
