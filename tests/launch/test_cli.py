@@ -9,6 +9,10 @@ import sys
 
 import pytest
 
+from flatline.errors import UsageError
+from flatline.launch.program import Program
+from flatline.record.store import Store
+
 HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
 COMMANDS = ["run", "report", "runs", "examine"]
 
@@ -93,12 +97,54 @@ def test_refuses_in_one_sentence(twice, arguments, sentence):
     assert twice.calls() == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(twice):
-    twice.write("train.py", "").chmod(0)
-    status, _, errors = twice.watched("train.py")
+def test_no_permission(tmp_path, monkeypatch):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    # root may read everything, so what the system answers is put into its mouth
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    with pytest.raises(UsageError, match=r"train.py': permission denied; change its permissions"):
+        Program(str(script)).check()
+
+
+def test_directory_without_permission(twice):
+    twice.write("train.py", "")
+    status, _, errors = twice.watched("train.py/x.py")
     assert status == 2
-    assert "permission denied" in errors
+    assert "not a directory" in errors
+
+
+@pytest.mark.parametrize(
+    ("rules", "status", "said"),
+    [
+        pytest.param(["dead>5%"], 10, "--fail-on dead>5%: holds", id="share"),
+        pytest.param(["dead>7%"], 0, "", id="share reached, not exceeded"),
+        pytest.param(["critical"], 0, "", id="severity"),
+        pytest.param(["critical", "dying-relu"], 10, "--fail-on dying-relu: holds", id="second"),
+        pytest.param(["dead>5%", "daed>1%"], 2, "did you mean dead>5%?", id="slip"),
+        pytest.param(["dead>100%"], 2, "can never hold", id="never holds"),
+        pytest.param([""], 2, "expected a rule", id="empty"),
+    ],
+)
+def test_fail_on(twice, rules, status, said):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch; print('ran')")
+
+    options = [word for rule in rules for word in ("--fail-on", rule)]
+    done, output, errors = twice.watched("--quiet", *options, "train.py")
+
+    assert done == status
+    assert errors.removesuffix("\n") == (f"flatline: {said}" if status == 10 else errors.strip())
+    assert said in errors
+    assert (output == "") == (status == 2)
+
+
+@pytest.mark.parametrize(("source", "status"), [("1 / 0", 1), ("raise SystemExit(3)", 3)])
+def test_fail_on_never_hides_the_programs_own_status(twice, source, status):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch\n" + source)
+
+    assert twice.watched("--fail-on", "dead>5%", "train.py")[0] == status
 
 
 def test_store_is_opened_before_the_program_starts(twice):
@@ -245,6 +291,163 @@ def test_output_that_cannot_be_written_at_the_end(twice):
     assert "No such file or directory; the run is stored" in errors
 
 
+STREAMS = {
+    "output closed": (">&-", 0, ""),
+    "output closed, JSON": ("--json - >&-", 2, "standard output for --json -, found it closed"),
+    "output full, JSON": ("--json - >/dev/full", 2, "standard output, found: No space left"),
+    "errors closed": ("2>&-", 0, ""),
+    "input closed": ("<&-", 0, ""),
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_streams_that_take_nothing(twice, streams):
+    redirection, status, said = STREAMS[streams]
+    option, _, redirection = redirection.rpartition(" ")
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch")
+
+    done = subprocess.run(
+        f"{sys.executable} -m flatline run --quiet {option} train.py {redirection}",
+        shell=True,
+        cwd=twice.folder,
+        env=twice.env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["--help"], ["runs", "--help"], ["runs", "--json", "-"]])
+@pytest.mark.parametrize("target", ["/dev/full", "&-"])
+def test_output_that_takes_nothing(twice, command, target):
+    Store(twice.folder / ".flatline" / "runs.db").close()
+    done = subprocess.run(
+        f"{sys.executable} -m flatline {' '.join(command)} >{target}",
+        shell=True,
+        cwd=twice.folder,
+        env=twice.env,
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr
+    if target == "/dev/full":
+        assert done.returncode == 2
+        assert "found: No space left on device" in done.stderr
+
+
+def test_working_directory_that_is_gone(twice):
+    script = twice.write("train.py", "print(__file__)")
+    command = f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m flatline run"
+    for options, status in ((f"--store {twice.folder / 's.db'}", 0), ("", 2)):
+        done = subprocess.run(
+            f"{command} {options} {script}",
+            shell=True,
+            cwd=twice.folder,
+            env=twice.env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == (f"{script}\n" if status == 0 else "")
+
+
+def test_number_of_units_in_the_json(twice):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch")
+
+    twice.watched("--units", "3", "--json", "r.json", "train.py")
+    _, output, _ = twice.watched("--units", "4", "--json", "-", "train.py")
+
+    assert len(json.loads((twice.folder / "r.json").read_text())["units"]) == 3
+    assert len(json.loads(output)["units"]) == 4
+
+
+@pytest.fixture
+def stored(twice):
+    """Two runs in the default store; the first has failed."""
+    with Store(twice.folder / ".flatline" / "runs.db") as store:
+        for name, status in (("first", "failed"), ("second", "finished")):
+            writer = store.create_run({"name": name})
+            writer.close(status)
+    return twice
+
+
+def test_report_of_a_stored_run(stored):
+    assert stored.run("-m", "flatline", "report") == (0, "REPORT finished\n", "")
+    assert stored.run("-m", "flatline", "report", "first")[1] == "REPORT failed\n"
+    assert stored.run("-m", "flatline", "report", "--quiet")[1] == ""
+
+    status, output, _ = stored.run("-m", "flatline", "report", "first", "--json", "-", "--units=2")
+    assert (status, len(json.loads(output)["units"])) == (0, 2)
+
+    status, output, _ = stored.run(
+        "-m", "flatline", "report", "--html", "r.html", "--json", "r.json"
+    )
+    assert (status, output) == (0, "REPORT finished\n")
+    assert json.loads((stored.folder / "r.json").read_text())["run"]["status"] == "finished"
+    assert (stored.folder / "r.html").read_text() == "<html>"
+
+
+def test_list_of_stored_runs(stored):
+    assert stored.run("-m", "flatline", "runs")[1] == "RUN second finished\nRUN first failed\n"
+
+    status, output, errors = stored.run("-m", "flatline", "runs", "--json", "-")
+    assert (status, errors) == (0, "")
+    assert [run["name"] for run in json.loads(output)] == ["second", "first"]
+    stored.run("-m", "flatline", "runs", "--quiet", "--json", "runs.json")
+    assert json.loads((stored.folder / "runs.json").read_text()) == json.loads(output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        pytest.param(["report", "frist"], "first", id="slip in a name"),
+        pytest.param(["report", "--store", "none.db"], "found no file", id="no store"),
+        pytest.param(["runs", "--store", "none.db"], "found no file", id="no store to list"),
+        pytest.param(["runs", "--store", "song.db"], "song.db", id="no database"),
+    ],
+)
+def test_stores_and_runs_that_are_not_there(stored, arguments, sentence):
+    stored.write("song.db", "la la la")
+
+    status, output, errors = stored.run("-m", "flatline", *arguments)
+
+    assert (status, output) == (2, "")
+    assert errors.startswith("flatline: expected ")
+    assert errors.count("\n") == 1
+    assert sentence in errors
+    assert not (stored.folder / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        pytest.param({}, False, id="no terminal"),
+        pytest.param({"FORCE_COLOR": "1"}, True, id="FORCE_COLOR"),
+        pytest.param({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False, id="NO_COLOR wins"),
+    ],
+)
+def test_colour(stored, env, coloured):
+    stored.write("torch.py", "")
+    stored.write("train.py", "import torch; print('plain')")
+    env = {"FAKE_COLOUR": "1", "TERM": "xterm", **env}
+
+    assert ("\x1b[1;31m" in stored.run("-m", "flatline", "report", env=env)[1]) == coloured
+    _, output, errors = stored.watched("train.py", env=env)
+    assert output == "plain\n"
+    assert ("\x1b[1;31m" in errors) == coloured
+
+
+def test_terminal_that_cannot_show_every_letter(stored):
+    env = {"PYTHONIOENCODING": "ascii", "FAKE_COLOUR": "☠"}
+
+    assert stored.run("-m", "flatline", "report", env=env) == (0, "? REPORT finished\n", "")
+
+
 CASES = """
 from flatline.api import Case
 def good():
@@ -253,6 +456,8 @@ def other():
     return 3
 def fails():
     raise ValueError("mine")
+def leaves():
+    raise SystemExit("left")
 number = 3
 """
 
@@ -267,6 +472,7 @@ number = 3
         pytest.param("models.py:number", 2, "found a int", id="no function"),
         pytest.param("models.py:other", 2, "flatline.Case, found int", id="no case"),
         pytest.param("models.py:fails", 2, "raised ValueError", id="raises"),
+        pytest.param("models.py:leaves", 2, "raised SystemExit", id="exits"),
         pytest.param("broken.py:f", 2, "raised SyntaxError", id="syntax"),
     ],
 )

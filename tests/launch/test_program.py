@@ -363,6 +363,42 @@ def test_standard_input_is_passed_through(twice):
     assert "two" in twice.same("program.py", stdin="one\ntwo\nthree")[1]
 
 
+def test_script_on_standard_input(twice):
+    source = "import sys; print(sys.argv, sys.path, sorted(globals()), __loader__, __spec__)\n"
+
+    assert twice.same("-", "a", "--help", stdin=source)[0] == 0
+    assert twice.same("-", stdin=source + "print(input())\n1 / 0\n")[0] == 1
+    assert twice.same("-", stdin="x = (\n")[0] == 1
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named pipe", "process substitution"])
+def test_script_that_can_be_read_only_once(twice, named):
+    source = "echo 'import sys; print(sys.argv[1:])'"
+    feed, target = (f"({source} > pipe) & ", "pipe") if named else ("", f"<({source})")
+    os.mkfifo(twice.folder / "pipe")
+    done = subprocess.run(
+        f"{feed}{sys.executable} -m flatline run --quiet {target} a",
+        shell=True,
+        executable="/bin/bash",
+        cwd=twice.folder,
+        env=twice.env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "['a']\n", "")
+
+
+def test_modules_that_cannot_run_fail_as_always(twice):
+    twice.write("pkg/__init__.py", "")
+    twice.write("pkg/broken.py", "x = (\n")
+    twice.write("failing/__init__.py", "1 / 0")
+    twice.write("failing/program.py", "")
+
+    for module in ("pkg", "pkg.absent", "pkg.broken", "failing", "failing.program", "json.tool.x"):
+        assert twice.same("-m", module)[0] == 1
+
+
 def test_compiled_script(twice):
     import py_compile
 

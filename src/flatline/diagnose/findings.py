@@ -14,40 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flatline.diagnose.certainty import firing_rate_upper
+from flatline.diagnose.names import CODES as CODES
+from flatline.diagnose.names import SEVERITIES as SEVERITIES
 from flatline.diagnose.states import DORMANT_SCORE, SATURATED_SHARE, States
 
 Bool = npt.NDArray[np.bool_]
 
-SEVERITIES = ("info", "warning", "critical")
-#: Every code that a finding may have, now or later.
-CODES = (
-    "zero-init",
-    "init-too-small",
-    "init-too-large",
-    "born-dead",
-    "dying-relu",
-    "saturation",
-    "vanishing-gradient",
-    "exploding-gradient",
-    "learning-rate-too-high",
-    "learning-rate-too-low",
-    "unscaled-input",
-    "upstream-death",
-    "weight-decay-collapse",
-    "frozen-parameters",
-    "non-finite",
-    "missing-nonlinearity",
-    "duplicate-units",
-    "dormant-units",
-    "ignored-units",
-    "linear-units",
-    "unvisited-units",
-    "output-activation",
-    "stale-gradients",
-    "no-learning",
-    "rank-collapse",
-    "constant-input",
-)
 
 WARNING_SHARE = 0.05
 CRITICAL_SHARE = 0.30

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from flatline.diagnose.findings import CODES
-from flatline.diagnose.states import SICK, STATES
+from flatline.diagnose.names import CODES, SICK, STATES
 from flatline.errors import UsageError
 
 _SHARE = re.compile(r"\s*([a-z]+)\s*>\s*(\d+(?:\.\d+)?)\s*%\s*")

@@ -15,27 +15,13 @@ import numpy.typing as npt
 from flatline.activations import Activation
 from flatline.anatomy.site import Site
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES, firing_rate_upper, rate_upper
+from flatline.diagnose.names import SICK as SICK
+from flatline.diagnose.names import STATES as STATES
 from flatline.sense.vitals import Ledger, Vitals
 
 Bool = npt.NDArray[np.bool_]
 Double = npt.NDArray[np.float64]
 Long = npt.NDArray[np.int64]
-
-#: In the order in which they are checked: the first that holds is the state.
-STATES = (
-    "nonfinite",
-    "unvisited",
-    "dead",
-    "saturated",
-    "constant",
-    "duplicate",
-    "starved",
-    "dormant",
-    "ignored",
-    "linear",
-    "healthy",
-)
-SICK = frozenset({"nonfinite", "dead", "saturated", "constant", "duplicate", "starved"})
 
 SATURATED_SHARE = 0.95
 CONSTANT_RANGE = 1e-6  # of the site's typical magnitude

@@ -74,7 +74,8 @@ def main() -> None:
 def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
     try:
         outcome = flatline.main(arguments, prog_name="flatline", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.UsageError as error:
         _leave(error.format_message(), error.ctx)
     except click.ClickException as error:
@@ -84,13 +85,22 @@ def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
         sys.exit(error.exit_status)
     except click.Abort:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of standard output has gone (`flatline report | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except OSError as error:
+        _give_up(error)
     if isinstance(outcome, int) and outcome:  # --help gives 0, a missing command 2
         sys.exit(outcome)
     return outcome if callable(outcome) else None
+
+
+def _give_up(error: OSError) -> NoReturn:
+    """Ends when standard output takes no more, or a file that nothing else has an answer for."""
+    # What is left in the buffer goes nowhere, instead of failing again when Python ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):  # `flatline report | head`: nothing to talk of
+        sys.exit(1)
+    what = error.filename or "standard output"
+    say(f"expected to use {what}, found: {error.strerror}; name another file")
+    sys.exit(FlatlineError.exit_status)
 
 
 def _leave(message: str, ctx: click.Context | None) -> NoReturn:

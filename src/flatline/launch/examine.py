@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -77,6 +77,7 @@ def load_case(target: str) -> Case:
 
 
 def _module(place: str) -> ModuleType:
+    sys.argv = [place]  # a script that reads its arguments must not find ours
     if not (place.endswith(".py") or os.sep in place):
         sys.path.insert(0, os.getcwd())
         return _named_module(place)
@@ -102,14 +103,14 @@ def _named_module(name: str) -> ModuleType:
         raise UsageError(
             f"{EXPECTED}, found no module named {error.name!r} from {os.getcwd()}; check its name"
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(f"to import {name}", error) from None
 
 
 def _factory(module: ModuleType, place: str, name: str) -> Callable[[], Any]:
     factory = getattr(module, name, None)
     if callable(factory):
-        return factory
+        return cast("Callable[[], Any]", factory)
     import difflib
 
     functions = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
@@ -122,11 +123,11 @@ def _factory(module: ModuleType, place: str, name: str) -> Callable[[], Any]:
 def _call(function: Callable[[], Any], expected: str) -> Any:
     try:
         return function()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _failed(expected, error) from None
 
 
-def _failed(expected: str, error: Exception) -> UsageError:
+def _failed(expected: str, error: BaseException) -> UsageError:
     """Shows where a person's own code failed, then says it in one sentence."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import sys
@@ -23,44 +24,69 @@ STORE = os.path.join(".flatline", "runs.db")
 STANDARD_OUTPUT = Path("-")
 
 
-class OutputFile(click.ParamType):
-    """A file to be written later, perhaps from another working directory: made absolute now."""
+def absolute(path: str) -> Path:
+    """Keeps a path's meaning when the program changes the working directory.
 
-    name = "file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Checks now that the file can be written."""
-        path = Path(value)
-        if path == STANDARD_OUTPUT and param is not None and param.name == "json":
-            return path
-        if path == STANDARD_OUTPUT:
-            self.fail("expected a file, found '-'; only --json can go to standard output")
-        path = path.absolute()
-        if path.is_dir():
-            self.fail(f"expected a file, found the directory {value!r}; name a file in it")
-        if not path.parent.is_dir():
-            self.fail(f"expected a file in an existing directory, found {value!r}; create it first")
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            self.fail(f"expected a file that can be written, found {value!r} without permission")
-        return path
+    Raises:
+        UsageError: The path is relative to a working directory that is gone.
+    """
+    try:
+        return Path(path).absolute()
+    except FileNotFoundError:
+        raise UsageError(
+            f"expected {path!r} in the working directory, found that this directory has been "
+            "removed; cd to another one"
+        ) from None
 
 
-class Percent(click.ParamType):
-    """A share of time, above 0 and at most 100 percent, kept as a fraction."""
+def output_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """Takes a file to be written later, perhaps from another working directory: absolute now.
 
-    name = "percent"
+    Raises:
+        click.BadParameter: The file cannot be written.
+    """
+    if value is None:
+        return None
+    if value == str(STANDARD_OUTPUT):
+        if param.name == "json":
+            return STANDARD_OUTPUT
+        raise click.BadParameter(
+            "expected a file, found '-'; only --json can go to standard output"
+        )
+    # os.path says no where pathlib raises: a name too long, a folder that may not be entered.
+    path = absolute(value)
+    if os.path.isdir(path):
+        raise click.BadParameter(
+            f"expected a file, found the directory {value!r}; name a file in it"
+        )
+    if not os.path.isdir(path.parent):
+        raise click.BadParameter(
+            f"expected a file in an existing directory, found {value!r}; create it first"
+        )
+    if not os.access(path if os.path.exists(path) else path.parent, os.W_OK):
+        raise click.BadParameter(
+            f"expected a file that can be written, found {value!r} without permission; "
+            "name another file"
+        )
+    return path
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Accepts a trailing percent sign."""
-        try:
-            percent = float(str(value).removesuffix("%"))
-        except ValueError:
-            percent = math.nan
-        if not 0 < percent <= 100:
-            self.fail(f"expected a percentage above 0 and at most 100, found {value!r}")
-        return percent / 100
+
+def percent(ctx: click.Context, param: click.Parameter, value: str) -> float:
+    """Takes a share, above 0 and at most 100 percent, as a fraction.
+
+    Raises:
+        click.BadParameter: The value is no such number.
+    """
+    try:
+        share = float(value.removesuffix("%"))
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 100:
+        raise click.BadParameter(
+            f"expected a percentage above 0 and at most 100, found {value!r}; "
+            "write for example --budget 1"
+        )
+    return share / 100
 
 
 def store_option(command: Command) -> Command:
@@ -71,7 +97,7 @@ def store_option(command: Command) -> Command:
         default=STORE,
         show_default=True,
         help="Where runs are kept.",
-        callback=lambda ctx, param, value: Path(value).absolute(),
+        callback=lambda ctx, param, value: absolute(value),
     )(command)
 
 
@@ -82,7 +108,7 @@ def output_options(command: Command) -> Command:
         units_option,
         json_option,
         click.option(
-            "--html", type=OutputFile(), metavar="FILE", help="Write the report as a web page."
+            "--html", callback=output_file, metavar="FILE", help="Write the report as a web page."
         ),
     ):
         command = option(command)
@@ -93,7 +119,7 @@ def json_option(command: Command) -> Command:
     """Adds ``--json``."""
     return click.option(
         "--json",
-        type=OutputFile(),
+        callback=output_file,
         metavar="FILE",
         help="Write the report as JSON (- for standard output).",
     )(command)
@@ -125,10 +151,16 @@ def say(sentence: str) -> None:
 
 
 def show(thing: object, *, on_error: bool = False) -> None:
-    """Prints something to the terminal with rich."""
+    """Prints something to the terminal with rich; to standard error, if there still is one."""
     from rich.console import Console
 
-    Console(file=sys.__stderr__ if on_error else sys.__stdout__).print(thing)
+    if on_error:
+        with contextlib.suppress(OSError, ValueError):
+            Console(file=sys.__stderr__).print(thing)
+        return
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a bar in ASCII is better than an error
+    Console(file=sys.stdout).print(thing)
 
 
 def write_files(report: Report, html: Path | None, json: Path | None, units: int) -> None:
@@ -141,12 +173,25 @@ def write_files(report: Report, html: Path | None, json: Path | None, units: int
         if html is not None:
             report.to_html(html)
         if json is not None and json != STANDARD_OUTPUT:
-            report.to_json(json)
+            report.to_json(json, units=units)
     except OSError as error:
         raise UsageError(
             f"expected to write {error.filename or html or json}, found: {error.strerror}; "
             "the run is stored, so `flatline report` can write it elsewhere"
         ) from error
+
+
+def standard_output() -> TextIO:
+    """Standard output.
+
+    Raises:
+        UsageError: It is closed.
+    """
+    if sys.stdout is None:
+        raise UsageError(
+            "expected a standard output for --json -, found it closed; write to a file: --json FILE"
+        )
+    return sys.stdout
 
 
 def set_stdout_aside() -> int:
@@ -155,18 +200,36 @@ def set_stdout_aside() -> int:
     Returns:
         A descriptor of the real standard output, which children of the program do not inherit.
     """
-    sys.stdout.flush()
+    standard_output().flush()
     aside = os.dup(1)
-    os.dup2(2, 1)
+    try:
+        os.dup2(2, 1)
+    except OSError:  # standard error is closed
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 1)
     return aside
 
 
-def write_json(report: Report, file: TextIO) -> None:
-    """Writes the report as JSON to an open file."""
+def write_json(report: Report, units: int, stdout: int | None) -> None:
+    """Writes the report as JSON to standard output, which may have been set aside.
+
+    Raises:
+        UsageError: Standard output takes no more.
+    """
     import json
 
-    json.dump(report.to_dict(), file, indent=2, allow_nan=False)
-    file.write("\n")
+    text = json.dumps(report.to_dict(units=units), indent=2, allow_nan=False) + "\n"
+    if stdout is None:
+        standard_output().write(text)
+        return
+    try:
+        with open(stdout, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(
+            f"expected to write the report to standard output, found: {error.strerror}; "
+            "write to a file: --json FILE"
+        ) from error
 
 
 def hand_over(
@@ -189,10 +252,6 @@ def hand_over(
     """
     write_files(report, html, json, units)
     if json == STANDARD_OUTPUT:
-        if stdout is None:
-            write_json(report, sys.stdout)
-        else:
-            with open(stdout, "w", encoding="utf-8") as file:
-                write_json(report, file)
+        write_json(report, units, stdout)
     elif not quiet:
         show(report)

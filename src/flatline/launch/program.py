@@ -13,11 +13,13 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 
 from flatline.errors import UsageError
+
+STANDARD_INPUT = "-"
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Program:
     """A script or a module, with its arguments.
 
     Attributes:
-        target: Path of a script, a directory or a zip file with ``__main__.py``, or a module name.
+        target: Path of a script, a directory or a zip file with ``__main__.py``, ``-`` for a
+            script on standard input, or a module name.
         arguments: What the program finds in ``sys.argv`` after its own name.
         is_module: Whether the target is a module name (``python -m``).
     """
@@ -48,7 +51,7 @@ class Program:
                     f"expected a script or a directory with __main__.py, "
                     f"found the directory {self.target!r} without one; name the script itself"
                 )
-        else:
+        elif self.target != STANDARD_INPUT:
             _check_file(self.target)
 
     def run(self) -> None:
@@ -69,14 +72,18 @@ class Program:
             sys.argv = [self.target, *self.arguments]
             # Python inserts the directory even where the safe path keeps a script's out.
             _drop_first_path()
-            sys.path.insert(0, os.path.join(os.getcwd(), self.target))
+            sys.path.insert(0, _absolute(self.target))
             import runpy
 
             runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
+        elif self.target == STANDARD_INPUT:
+            sys.argv = [self.target, *self.arguments]
+            _set_first_path("")
+            exec(_standard_input(main), main.__dict__)
         else:
             sys.argv = [self.target, *self.arguments]
             _set_first_path(os.path.dirname(os.path.realpath(self.target)))
-            exec(_script(main, os.path.join(os.getcwd(), self.target)), main.__dict__)
+            exec(_script(main, _absolute(self.target)), main.__dict__)
 
 
 def hide_own_frames(error: BaseException) -> None:
@@ -142,7 +149,23 @@ def _script(main: ModuleType, path: str) -> CodeType:
         return compiled.get_code("__main__")  # type: ignore[return-value]
     main.__loader__ = SourceFileLoader("__main__", path)
     with open(path, "rb") as file:
-        return compile(file.read(), path, "exec", dont_inherit=True)
+        return _compiled(file.read(), path)
+
+
+def _standard_input(main: ModuleType) -> CodeType:
+    main.__file__ = "<stdin>"
+    main.__dict__["__cached__"] = None
+    main.__loader__ = BuiltinImporter
+    return _compiled(sys.stdin.buffer.read(), "<stdin>")
+
+
+def _compiled(source: bytes, name: str) -> CodeType:
+    return compile(source, name, "exec", dont_inherit=True)
+
+
+def _absolute(path: str) -> str:
+    """A path as Python makes it absolute: not normalised, and without need of a directory."""
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _new_main() -> ModuleType:
@@ -190,19 +213,22 @@ def _check_module(name: str) -> None:
         return
     advice = "leave -m out to run a script" if os.path.isfile(name) else "check its name"
     raise UsageError(
-        f"expected the name of a module that can be imported from {os.getcwd()}, "
-        f"found no module named {top!r}; {advice}"
+        f"expected the name of a module that can be imported, found no module named {top!r}; "
+        f"{advice}"
     )
 
 
 def _check_file(path: str) -> None:
     try:
-        with open(path, "rb"):
+        os.stat(path)
+        # Not opened: a pipe can be read only once, as in `flatline run <(generate)`.
+        if os.access(path, os.R_OK):
             return
+        reason = "permission denied"
     except FileNotFoundError:
         reason = "no such file"
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
     raise UsageError(
         f"expected a Python script that can be read, found {path!r}: {reason}; {_advice(path)}"
     )
@@ -222,6 +248,6 @@ def _advice(path: str) -> str:
     close = difflib.get_close_matches(os.path.basename(path), scripts, 1)
     if close:
         return f"did you mean {os.path.join(folder, close[0])}?"
-    if "/" not in path and not path.endswith(".py"):
+    if path and "/" not in path and not path.endswith(".py"):
         return f"for a module write: flatline run -m {path}"
-    return f"check the path (looked from {os.getcwd()})"
+    return "check the path"

@@ -132,8 +132,7 @@ class Ending:
         outputs = self.outputs
         options.write_files(report, outputs.html, outputs.json, outputs.units)
         if outputs.stdout is not None:
-            with open(outputs.stdout, "w", encoding="utf-8") as file:
-                options.write_json(report, file)
+            options.write_json(report, outputs.units, outputs.stdout)
         for path in (outputs.html, outputs.json):
             if path is not None and path != options.STANDARD_OUTPUT and not outputs.quiet:
                 options.say(f"wrote {path}")
@@ -240,7 +239,7 @@ def _own_path() -> list[str]:
 @click.option("--name", metavar="NAME", help="A name for the run.")
 @click.option(
     "--budget",
-    type=options.Percent(),
+    callback=options.percent,
     metavar="PERCENT",
     default="1",
     show_default=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as encoder
-import sys
 from pathlib import Path
 
 import click
@@ -26,7 +25,7 @@ def runs(store: Path, json: Path | None, quiet: bool) -> None:
     if json is not None:
         text = encoder.dumps(listed, indent=2) + "\n"
         if json == options.STANDARD_OUTPUT:
-            sys.stdout.write(text)
+            options.standard_output().write(text)
             return
         try:
             json.write_text(text, encoding="utf-8")

@@ -11,14 +11,15 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flatline.errors import StoreError
 from flatline.record import schema
 from flatline.record.process import identity, may_run
-from flatline.record.reading import read
-from flatline.record.recording import Recording
 from flatline.record.writer import RunWriter, dump
+
+if TYPE_CHECKING:
+    from flatline.record.recording import Recording
 
 __all__ = ["RunWriter", "Store"]
 
@@ -157,6 +158,9 @@ class Store:
         Raises:
             StoreError: When there is no run of exactly this id.
         """
+        # Not at the top: a store is opened before a program starts, which is to load NumPy first.
+        from flatline.record.reading import read
+
         with self._open() as db, db.lock:
             # One transaction: what a run in progress writes meanwhile is not seen by halves.
             db.execute("BEGIN")

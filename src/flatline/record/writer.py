@@ -1,4 +1,7 @@
-"""The pen of one process of one run: calls queue up, one thread writes them to the store."""
+"""The pen of one process of one run: calls queue up, one thread writes them to the store.
+
+It exists before the program starts, which is to load NumPy first: hence the late imports.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,13 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from flatline.anatomy.site import Site, Unplaced
-from flatline.record.recording import dump_activation
 from flatline.record.schema import Connection, transaction
-from flatline.sense.vitals import Ledger, Vitals, pack
+
+if TYPE_CHECKING:
+    from flatline.anatomy.site import Site, Unplaced
+    from flatline.sense.vitals import Ledger, Vitals
 
 COMMIT_SECONDS = 0.5
 CLOSE_SECONDS = 20.0
@@ -67,6 +69,8 @@ class RunWriter:
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
         """Keeps the sites of this process in place of those given before."""
+        from flatline.record.recording import dump_activation
+
         for table in ("sites", "unplaced"):
             self._put(f"DELETE FROM {table} WHERE run = ? AND rank = ?", [()])
         self._put(
@@ -108,6 +112,8 @@ class RunWriter:
         """
         if not self._here:
             return
+        from flatline.sense.vitals import pack
+
         self._put(
             "INSERT INTO vitals VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (run, rank, site) DO UPDATE "
             "SET units = excluded.units, current = excluded.current, "
@@ -120,7 +126,7 @@ class RunWriter:
         )
         row: dict[str, dict[str, float]] = {s: {**values} for s, values in measures.items()}
         for site, ledger in ledgers.items():
-            silent = int(np.count_nonzero(ledger.first_silent > ledger.last_life))
+            silent = int((ledger.first_silent > ledger.last_life).sum())
             row[site] = {"silent": silent, **row.get(site, {})}
         self._put("INSERT OR REPLACE INTO exams VALUES (?, ?, ?, ?)", [(step, dump(row))])
         self.ledgers(step, ledgers)
@@ -129,6 +135,8 @@ class RunWriter:
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
         """Keeps the ledgers as they stand after ``step``, in place of those given before."""
         if self._here:
+            from flatline.sense.vitals import pack
+
             self._put(
                 "INSERT OR REPLACE INTO ledgers VALUES (?, ?, ?, ?, ?, ?)",
                 [(site, len(one.last_life), step, pack(one)) for site, one in ledgers.items()],
@@ -259,7 +267,7 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(entry) for entry in value]
-    if isinstance(value, np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # of NumPy
         return _finite(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Stands in for flatline.api in launcher tests: no torch, no store, and a log of every call."""
+"""Stands in for flatline.api and for what shows: no torch, no store, and a log of every call."""
 
 import json
 import os
@@ -22,12 +22,18 @@ class Report:
     def __init__(self, status):
         self.status = status
 
-    def to_dict(self):
-        return {"schema": "flatline/1", "run": {"status": self.status}}
+    def to_dict(self, units=10_000):
+        return {
+            "schema": "flatline/1",
+            "run": {"status": self.status},
+            "sites": [{"name": "0", "units": 100, "states": {"dead": 7, "healthy": 93}}],
+            "units": [{"site": "0", "unit": unit} for unit in range(7)][:units],
+            "findings": [{"code": "dying-relu", "severity": "warning"}],
+        }
 
-    def to_json(self, path, **kwargs):
+    def to_json(self, path, units=10_000):
         with open(path, "w") as file:
-            json.dump(self.to_dict(), file)
+            json.dump(self.to_dict(units), file)
 
     def to_html(self, path):
         with open(path, "w") as file:
@@ -39,7 +45,9 @@ class Report:
 
             print("REPORTING", file=sys.stderr, flush=True)
             time.sleep(30)
-        yield f"REPORT {self.status}"
+        letter = os.environ.get("FAKE_COLOUR")
+        mark = "" if letter is None else "[red]1[/red] " if letter == "1" else f"{letter} "
+        yield f"{mark}REPORT {self.status}"
 
 
 class Session:
@@ -75,9 +83,25 @@ def examine_case(case):
 
 for name in os.environ.get("FAKE_IMPORTS", "").split():
     __import__(name)
-api = types.ModuleType("flatline.api")
-for thing in (StopTraining, Session, Case, examine_case):
-    setattr(api, thing.__name__, thing)
-sys.modules["flatline.api"] = api
+
+
+def build(recording):
+    return Report(recording.facts["status"])
+
+
+def render_runs(listed):
+    return "\n".join(f"RUN {run['name']} {run['status']}" for run in listed)
+
+
+HOMES = {
+    "flatline.api": (StopTraining, Session, Case, examine_case),
+    "flatline.show.report": (build,),
+    "flatline.show.terminal": (render_runs,),
+}
+for home, things in HOMES.items():
+    module = types.ModuleType(home)
+    for thing in things:
+        setattr(module, thing.__name__, thing)
+    sys.modules[home] = module
 del sys.modules[__name__]
 sys.modules[__name__] = types.ModuleType(__name__)
