@@ -55,9 +55,7 @@ class Memory:
 
 
 @contextmanager
-def watched(
-    when: Callable[[int, bool], bool] = lambda step, event: True, **options: Any
-) -> Any:
+def watched(when: Callable[[int, bool], bool] = lambda step, event: True, **options: Any) -> Any:
     """Watch every optimizer built inside; ``when(step, event)`` decides on exams."""
     memory = Memory()
     watcher = Watcher(memory, budget=0.01, **options)

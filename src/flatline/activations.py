@@ -74,11 +74,11 @@ class Activation:
 
 
 def _gelu(z: Array) -> Array:
-    return 0.5 * z * (1 + special.erf(z / math.sqrt(2)))
+    return np.asarray(0.5 * z * (1 + special.erf(z / math.sqrt(2))))
 
 
 def _gelu_tanh(z: Array) -> Array:
-    return 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+    return np.asarray(0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))))
 
 
 def _softplus(z: Array) -> Array:
@@ -90,11 +90,11 @@ def _mish(z: Array) -> Array:
 
 
 def _silu(z: Array) -> Array:
-    return z * special.expit(z)
+    return np.asarray(z * special.expit(z))
 
 
 def _quick_gelu(z: Array) -> Array:
-    return z * special.expit(1.702 * z)
+    return np.asarray(z * special.expit(1.702 * z))
 
 
 def _slope(function: Function, z: Array) -> Array:

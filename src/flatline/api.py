@@ -156,6 +156,7 @@ class Session:
         max_steps: Stop the training after so many optimizer steps.
         argv: The program and its arguments.
         quiet: Say nothing while the program runs.
+        units: List at most so many units in the report one by one.
 
     Raises:
         StoreError: When the store cannot be written.
@@ -169,6 +170,7 @@ class Session:
         max_steps: int | None = None,
         argv: Iterable[str] = (),
         quiet: bool = False,
+        units: int = 10_000,
     ) -> None:
         from flatline.record.store import Store
 
@@ -181,6 +183,7 @@ class Session:
         run_id = _shared_id() if world > 1 else None
         self._max_steps = max_steps
         self._quiet = quiet
+        self._units = units
         self._world = world
         self._watch = _Watch(Store(store_path, create=True), facts, run_id, rank)
         os.register_at_fork(after_in_child=_current.clear)
@@ -243,7 +246,7 @@ class Session:
             )
         from flatline.show.report import build
 
-        return build(watch.store.load(watch.writer.id))
+        return build(watch.store.load(watch.writer.id), units=self._units)
 
 
 class Monitor:
@@ -262,7 +265,7 @@ class Monitor:
 
     Example:
         >>> import torch
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> with Monitor(model, optimizer) as monitor:
         ...     for _ in range(3):
@@ -371,7 +374,7 @@ def examine(
 
     Example:
         >>> import torch
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
         >>> report = examine(model, [torch.randn(64, 4)])
         >>> report.to_dict()["sites"][0]["units"]
         8
@@ -379,8 +382,8 @@ def examine(
     return examine_case(Case(model, batches, loss_fn))
 
 
-def examine_case(case: Case) -> Report:
-    """A census of a case; see :func:`examine`."""
+def examine_case(case: Case, units: int = 10_000) -> Report:
+    """A census of a case that lists at most ``units`` units; see :func:`examine`."""
     import torch
 
     from flatline.record.store import Store
@@ -401,4 +404,4 @@ def examine_case(case: Case) -> Report:
         examples = max((vitals.examples for vitals in found.vitals.values()), default=0)
         writer.facts(examples=examples, seconds=round(time.perf_counter() - began, 3))
         writer.close("finished")
-        return build(store.load(writer.id), kind="examination")
+        return build(store.load(writer.id), units=units, kind="examination")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +36,20 @@ def inner(module: nn.Module) -> nn.Module | None:
     return None
 
 
-def _live_modules() -> Iterator[nn.Module]:
-    """Every module alive; ``type(o)`` rather than ``isinstance``, which proxies may answer."""
-    kinds: dict[type, bool] = {}
-    for thing in gc.get_objects():
-        kind = type(thing)
-        is_module = kinds.get(kind)
-        if is_module is None:
-            is_module = kinds[kind] = issubclass(kind, nn.Module)
-        # A module whose __init__ has not run yet has no _modules.
-        if is_module and "_modules" in thing.__dict__:
-            yield thing
+def _live_modules() -> list[nn.Module]:
+    """Every module alive.
+
+    By exact type rather than ``isinstance``: proxies may answer that, and this is one pass over
+    hundreds of thousands of objects.
+    """
+    kinds, waiting = {nn.Module}, [nn.Module]
+    while waiting:
+        fresh = set(type.__subclasses__(waiting.pop())) - kinds
+        kinds |= fresh
+        waiting.extend(fresh)
+    found = [thing for thing in gc.get_objects() if type(thing) in kinds]
+    # A module whose __init__ has not run yet has no _modules.
+    return [module for module in found if "_modules" in module.__dict__]
 
 
 def roots(parameters: Iterable[Tensor]) -> list[nn.Module]:
@@ -153,7 +156,7 @@ class Names:
             self._storages.setdefault(place, id(parameter))
 
     def module(self, module: nn.Module) -> str | None:
-        """The name of ``module``; ``None`` when it is no part of the models (or a wrapper of one)."""
+        """The name of ``module``; ``None`` where it is no part of the models, wrappers aside."""
         while True:
             known = self._modules.get(id(module))
             if known is not None and known[0]() is module:
@@ -197,7 +200,7 @@ def _place(tensor: Tensor) -> tuple[int, int, int] | None:
         address = tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):
         return None
-    return (address, tensor.storage_offset(), tensor.numel()) if address else None
+    return (address, int(tensor.storage_offset()), tensor.numel()) if address else None
 
 
 def parameters_of(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:

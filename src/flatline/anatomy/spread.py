@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Element ``i`` (row-major) of a tensor belongs to unit ``start + step * (i // inner % count)``.
+    """Element ``i`` (row-major) belongs to unit ``start + step * (i // inner % count)``.
 
     Attributes:
         count: Number of units in the tensor.
@@ -31,7 +31,7 @@ class Spread:
     step: int = 1
 
     def axis(self, shape: Sequence[int]) -> int | None:
-        """The dimension of ``shape`` that is the unit axis; ``None`` when it is merged with another."""
+        """The dimension of ``shape`` that is the unit axis; ``None`` when merged with another."""
         behind = 1
         for dim in range(len(shape) - 1, -1, -1):
             if behind == self.inner and shape[dim] == self.count:

@@ -38,12 +38,12 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
     from flatline.api import examine_case
 
     try:
-        report = examine_case(case)
+        report = examine_case(case, units=units)
     except FlatlineError:
         raise
     except Exception as error:
         raise _failed(f"to examine {target}", error) from None
-    options.hand_over(report, html, json, units, quiet, aside)
+    options.hand_over(report, html, json, quiet, aside)
 
 
 def load_case(target: str) -> Case:

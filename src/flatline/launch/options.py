@@ -163,7 +163,7 @@ def show(thing: object, *, on_error: bool = False) -> None:
     Console(file=sys.stdout).print(thing)
 
 
-def write_files(report: Report, html: Path | None, json: Path | None, units: int) -> None:
+def write_files(report: Report, html: Path | None, json: Path | None) -> None:
     """Writes the report to the files that were asked for.
 
     Raises:
@@ -173,7 +173,7 @@ def write_files(report: Report, html: Path | None, json: Path | None, units: int
         if html is not None:
             report.to_html(html)
         if json is not None and json != STANDARD_OUTPUT:
-            report.to_json(json, units=units)
+            report.to_json(json)
     except OSError as error:
         raise UsageError(
             f"expected to write {error.filename or html or json}, found: {error.strerror}; "
@@ -210,15 +210,13 @@ def set_stdout_aside() -> int:
     return aside
 
 
-def write_json(report: Report, units: int, stdout: int | None) -> None:
+def write_json(report: Report, stdout: int | None) -> None:
     """Writes the report as JSON to standard output, which may have been set aside.
 
     Raises:
         UsageError: Standard output takes no more.
     """
-    import json
-
-    text = json.dumps(report.to_dict(units=units), indent=2, allow_nan=False) + "\n"
+    text = report.to_json()
     if stdout is None:
         standard_output().write(text)
         return
@@ -236,7 +234,6 @@ def hand_over(
     report: Report,
     html: Path | None,
     json: Path | None,
-    units: int,
     quiet: bool,
     stdout: int | None = None,
 ) -> None:
@@ -246,12 +243,11 @@ def hand_over(
         report: What to hand over.
         html: File for the web page.
         json: File for the JSON report, or ``-``: then nothing else goes to standard output.
-        units: The JSON lists at most this many units.
         quiet: Whether to print nothing.
         stdout: Descriptor of a standard output that was set aside.
     """
-    write_files(report, html, json, units)
+    write_files(report, html, json)
     if json == STANDARD_OUTPUT:
-        write_json(report, units, stdout)
+        write_json(report, stdout)
     elif not quiet:
         show(report)

@@ -29,5 +29,5 @@ def report(
     from flatline.show.report import build
 
     with Store(store, create=False) as runs:
-        built = build(runs.load(runs.find(run)))
-    options.hand_over(built, html, json, units, quiet)
+        built = build(runs.load(runs.find(run)), units=units)
+    options.hand_over(built, html, json, quiet)

@@ -39,7 +39,6 @@ class Outputs:
         html: File for the web page.
         json: File for the JSON report, or ``-``.
         stdout: Descriptor of the standard output that was set aside for ``--json -``.
-        units: The JSON lists at most this many units.
         quiet: Whether to print no report.
         rules: Rules that make a run fail.
     """
@@ -47,7 +46,6 @@ class Outputs:
     html: Path | None = None
     json: Path | None = None
     stdout: int | None = None
-    units: int = 10_000
     quiet: bool = False
     rules: tuple[Rule, ...] = ()
 
@@ -130,9 +128,9 @@ class Ending:
 
     def _write(self, report: Report) -> None:
         outputs = self.outputs
-        options.write_files(report, outputs.html, outputs.json, outputs.units)
+        options.write_files(report, outputs.html, outputs.json)
         if outputs.stdout is not None:
-            options.write_json(report, outputs.units, outputs.stdout)
+            options.write_json(report, outputs.stdout)
         for path in (outputs.html, outputs.json):
             if path is not None and path != options.STANDARD_OUTPUT and not outputs.quiet:
                 options.say(f"wrote {path}")
@@ -292,9 +290,10 @@ def run(
         max_steps=max_steps,
         argv=[*(["-m"] if program.is_module else []), program.target, *program.arguments],
         quiet=quiet,
+        units=units,
     )
     stdout = options.set_stdout_aside() if json == options.STANDARD_OUTPUT else None
-    return partial(watch, program, session, Outputs(html, json, stdout, units, quiet, rules))
+    return partial(watch, program, session, Outputs(html, json, stdout, quiet, rules))
 
 
 def _program(is_module: bool, command: tuple[str, ...]) -> Program:

@@ -51,13 +51,13 @@ class Attachment:
         if optimizer is None:
             self._patches.append(_Patch(torch.optim.Optimizer, "__init__", self._around_init))
             self._hooks = [
-                register_optimizer_step_pre_hook(watcher.before_step),  # type: ignore[arg-type]
-                register_optimizer_step_post_hook(watcher.after_step),  # type: ignore[arg-type]
+                register_optimizer_step_pre_hook(watcher.before_step),
+                register_optimizer_step_post_hook(watcher.after_step),
             ]
         else:
             self._hooks = [
-                optimizer.register_step_pre_hook(watcher.before_step),  # type: ignore[arg-type]
-                optimizer.register_step_post_hook(watcher.after_step),  # type: ignore[arg-type]
+                optimizer.register_step_pre_hook(watcher.before_step),
+                optimizer.register_step_post_hook(watcher.after_step),
             ]
             watcher.built(optimizer)
 

@@ -90,25 +90,25 @@ class Census:
         for place in places:
             for name in {feed.name for feed in place.feeds}:
                 feeding[name] = feeding.get(name, 0) + 1
+        shared = {
+            place
+            for place in places
+            if any(feeding[feed.name] > 1 for feed in (place.beacon, place.matrix) if feed)
+        }
+        for place in shared & self._entries.keys():
+            # A second site has turned up that adds to its gradient.
+            self._distrust(self._entries[place])
         owner = {id(p): id(optimizer) for optimizer, group in owners for p in group}
         groups: dict[tuple[int, torch.device, torch.dtype], list[tuple[Place, str]]] = {}
         silent: list[Place] = []
-        for place in places:
-            shared = any(
-                feeding[feed.name] > 1 for feed in (place.beacon, place.matrix) if feed is not None
-            )
-            if place in self._entries:
-                if shared:  # a second site has turned up that adds to its gradient
-                    self._distrust(self._entries[place])
-                continue
-            kind = pulse.kind(place, shared)
+        for place in fresh:
+            kind = pulse.kind(place, place in shared)
             feed = place.beacon if kind == "exact" else place.matrix
             key = None if feed is None else owner.get(id(feed.parameter))
-            if kind == "none" or key is None:
+            if kind == "none" or feed is None or key is None:
                 silent.append(place)
             else:
-                parameter = feed.parameter if feed is not None else Tensor()
-                group = (key, parameter.device, parameter.dtype)
+                group = (key, feed.parameter.device, feed.parameter.dtype)
                 groups.setdefault(group, []).append((place, kind))
         for (key, _, _), members in groups.items():
             beats = Pulse([place for place, _ in members], [kind for _, kind in members])
@@ -144,7 +144,8 @@ class Census:
 
     def take(self) -> bool:
         """Bring all rows of the pulse to the rolls; returns whether a silence is suspicious."""
-        return any([beats.take() for _, beats in self._pulses])
+        taken = [beats.take() for _, beats in self._pulses]  # all of them, whatever the first says
+        return any(taken)
 
     # -- at an exam, after the update ---------------------------------------------------------
 

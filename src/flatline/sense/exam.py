@@ -86,7 +86,7 @@ class _Mode(TorchDispatchMode):
     """Hands every operator of the traced step to the tracer, then runs it."""
 
     def __init__(self, exam: Exam) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._exam = exam
 
     def __torch_dispatch__(
@@ -220,7 +220,7 @@ class Exam:
         ):
             above.append(_python_dispatch._pop_mode())
         if stack:
-            self._mode.__exit__(None, None, None)
+            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         for mode in reversed(above):
             _python_dispatch._push_mode(mode)
 
@@ -274,7 +274,7 @@ class Exam:
         if x is not None:
             self.staff.batch = _batch_of(x, module)
         if not self._pushed:
-            self._mode.__enter__()
+            self._mode.__enter__()  # type: ignore[no-untyped-call]
             self._pushed = True
 
     def _check_axis(self, module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -70,7 +70,7 @@ def arrange(tensor: Tensor, spread: Spread, batch: Batch) -> Tensor:
 
 
 def _within(z: Tensor, low: Tensor, high: Tensor, intervals: Sequence[Interval]) -> Tensor:
-    """Whether some position of each example lies in one of the open intervals: ``(examples, units)``.
+    """Whether a position of each example lies in an open interval: ``(examples, units)``.
 
     Args:
         z: Arranged pre-activations.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,7 @@ def kind(place: Place, shared: bool) -> str:
     return "none"
 
 
-def _strided(gradient: Tensor | None) -> bool:
+def _strided(gradient: Tensor | None) -> TypeGuard[Tensor]:
     """Whether a gradient is an ordinary tensor (not sparse, not sharded)."""
     return gradient is not None and type(gradient) is Tensor and gradient.layout is torch.strided
 
@@ -54,7 +56,6 @@ class Source:
         assert self._axis is not None
         if not _strided(gradient):
             return None
-        assert gradient is not None
         rows = gradient.movedim(self._axis, 0).flatten(1)
         count = min(SENTINELS, rows.shape[1])
         return (rows != 0).sum(dim=0).topk(count).indices
@@ -64,7 +65,6 @@ class Source:
         gradient = self.parameter.grad
         if not _strided(gradient):
             return self._nothing
-        assert gradient is not None
         if self._part is None:
             return gradient
         if self._axis:
@@ -106,14 +106,12 @@ class Pulse:
 
     def beat(self, step: int) -> None:
         """Read the gradients of this step."""
-        if self._plain:
-            gradients = [parameter.grad for parameter in self._parameters]
-            if not all(map(_strided, gradients)):
-                gradients = [source.read() for source in self._sources]
-        else:
-            gradients = [source.read() for source in self._sources]
+        whole = [p.grad for p in self._parameters] if self._plain else [None]
+        read = [gradient for gradient in whole if _strided(gradient)]
+        if len(read) < len(self._sources):
+            read = [source.read() for source in self._sources]
         row = self._rows[len(self._steps)]
-        row.copy_(torch.cat(gradients) if len(gradients) > 1 else gradients[0])
+        row.copy_(torch.cat(read) if len(read) > 1 else read[0])
         self._steps.append(step)
 
     def take(self) -> bool:

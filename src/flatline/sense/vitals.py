@@ -113,7 +113,8 @@ def meet(a: Int, b: Int) -> Int:
     """
     pairs = a.astype(np.int64) * max(len(a), 1) + b
     _, first, inverse = np.unique(pairs, return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int32)
+    group: Int = first[inverse].astype(np.int32)
+    return group
 
 
 def merge(a: Vitals, b: Vitals) -> Vitals:

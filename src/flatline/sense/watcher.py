@@ -131,7 +131,7 @@ class Watcher:
     @property
     def off(self) -> bool:
         """Whether nothing is to be done: a forked child, or everything was lost."""
-        return bool(self._lost) and "hooks" in self._lost or os.getpid() != self._pid
+        return "hooks" in self._lost or os.getpid() != self._pid
 
     def guard(self, part: str, work: Callable[..., Any], *args: Any) -> Any:
         """Run our own work; a fault loses ``part`` and nothing else."""

@@ -199,7 +199,7 @@ class Report:
         """
         from flatline.show import html
 
-        text = html.render(self)
+        text: str = html.render(self)
         if path is not None:
             _write(path, text)
         return text

@@ -247,9 +247,8 @@ class _Page:
             said.append_text(self.text(f": {why}", "not bold"))
             table.add_row(self.text(how, "yellow"), said)
         body: list[RenderableType] = [table]
-        if left := len(rows) - UNSEEN:
-            if left > 0:
-                body.append(self.text(f"and {left:,} more", "dim"))
+        if len(rows) > UNSEEN:
+            body.append(self.text(f"and {len(rows) - UNSEEN:,} more", "dim"))
         return self.section("Not seen", *body)
 
     def commands(self) -> RenderableType | None:

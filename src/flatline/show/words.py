@@ -37,7 +37,7 @@ NAME = 60  # characters of a name that are shown at most, where nothing else lim
 
 
 def clean(text: object, limit: int | None = None) -> str:
-    """Text that stays on one line and cannot steer a terminal.
+    r"""Text that stays on one line and cannot steer a terminal.
 
     Control characters, line ends, direction overrides and unpaired surrogates are written as
     Python writes them.
@@ -47,8 +47,8 @@ def clean(text: object, limit: int | None = None) -> str:
         limit: Characters to keep, at most; the middle of what is longer is left out.
 
     Example:
-        >>> clean("a\\nb\\x1b[31m")
-        'a\\\\nb\\\\x1b[31m'
+        >>> clean("a\nb\x1b[31m")
+        'a\\nb\\x1b[31m'
         >>> clean("abcdefghij", 7)
         'abc…hij'
     """
@@ -135,8 +135,10 @@ def headline(report: Report) -> str:
             said += f", below {percent(WARNING_SHARE)} of every site"
     unsure = counts.get(SO_FAR, 0)
     if unsure:
-        said += f". {unsure:,} more {_are(unsure)} silent so far" if sick else (
-            f"; {unsure:,} {_are(unsure)} silent so far"
+        said += (
+            f". {unsure:,} more {_are(unsure)} silent so far"
+            if sick
+            else (f"; {unsure:,} {_are(unsure)} silent so far")
         )
         said += f", on fewer than the {CERTAIN_EXAMPLES} examples that would make it certain"
     return f"{said[0].upper()}{said[1:]}."
@@ -157,8 +159,10 @@ def _worst(report: Report) -> str:
     sick = {site.name: _sick(site) for site in report.sites}
     name = max(sick, key=sick.__getitem__)
     everywhere = "all" if sick[name] == sum(sick.values()) else f"{sick[name]:,} of them"
-    return f", {everywhere} in {clean(name, NAME)}" if sum(sick.values()) > 1 else (
-        f", in {clean(name, NAME)}"
+    return (
+        f", {everywhere} in {clean(name, NAME)}"
+        if sum(sick.values()) > 1
+        else (f", in {clean(name, NAME)}")
     )
 
 

@@ -19,21 +19,25 @@ class StopTraining(BaseException):
 
 
 class Report:
-    def __init__(self, status):
+    def __init__(self, status, units=10_000):
         self.status = status
+        self.units = units
 
-    def to_dict(self, units=10_000):
+    def to_dict(self):
         return {
             "schema": "flatline/1",
             "run": {"status": self.status},
             "sites": [{"name": "0", "units": 100, "states": {"dead": 7, "healthy": 93}}],
-            "units": [{"site": "0", "unit": unit} for unit in range(7)][:units],
+            "units": [{"site": "0", "unit": unit} for unit in range(7)][: self.units],
             "findings": [{"code": "dying-relu", "severity": "warning"}],
         }
 
-    def to_json(self, path, units=10_000):
-        with open(path, "w") as file:
-            json.dump(self.to_dict(units), file)
+    def to_json(self, path=None):
+        text = json.dumps(self.to_dict(), indent=1) + "\n"
+        if path is not None:
+            with open(path, "w") as file:
+                file.write(text)
+        return text
 
     def to_html(self, path):
         with open(path, "w") as file:
@@ -52,6 +56,7 @@ class Report:
 
 class Session:
     def __init__(self, **kwargs):
+        self.units = kwargs["units"]
         log("session", {key: str(value) for key, value in kwargs.items()})
         if os.environ.get("FAKE_STORE_ERROR"):
             from flatline.errors import StoreError
@@ -69,7 +74,7 @@ class Session:
             raise RuntimeError("finish")
         if os.environ.get("RANK", "0") != "0":
             return None
-        return Report(status)
+        return Report(status, self.units)
 
 
 class Case:
@@ -77,16 +82,16 @@ class Case:
         self.model = model
 
 
-def examine_case(case):
-    return Report("finished")
+def examine_case(case, units):
+    return Report("finished", units)
 
 
 for name in os.environ.get("FAKE_IMPORTS", "").split():
     __import__(name)
 
 
-def build(recording):
-    return Report(recording.facts["status"])
+def build(recording, units):
+    return Report(recording.facts["status"], units)
 
 
 def render_runs(listed):
