@@ -255,8 +255,8 @@ class Monitor:
     Args:
         model: The model.
         optimizer: Its optimizer.
-        budget: Share of the training's time that watching may take; 0 for the pulse alone, which
-            begins with the first exam and so sees nothing.
+        budget: Share of the training's time that watching may take; 0 for the pulse alone, after
+            one exam of the first step that finds the sites.
         path: A run store to write to; kept in memory when left out.
         name: A name for the run.
 

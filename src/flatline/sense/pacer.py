@@ -72,10 +72,10 @@ class Pacer:
             elapsed: Seconds since the training began.
             event: Whether the pulse asks for an exam.
         """
+        if step == 0:
+            return True  # without the anatomy not even the pulse can be read
         if self.budget <= 0:
             return False
-        if step == 0:
-            return True
         allowed = max(self.budget * elapsed, GRACE)
         if not event:
             allowed = max(self.budget * elapsed * REGULAR, min(GRACE, allowed))

@@ -125,7 +125,27 @@ class Roll:
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        return self._observe(some, word[some], lit[self._site[some]], step, before)
+        if not len(some):
+            return False
+        word, lit = word[some], lit[self._site[some]]
+        if not word.any() and (lit == full).all() and not (before[1] & _PENDING).any():
+            return self._wait(some, count, before)
+        return self._observe(some, word, lit, step, before)
+
+    def _wait(
+        self,
+        some: npt.NDArray[np.intp],
+        count: int,
+        before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+    ) -> bool:
+        """As :meth:`_observe` where all of ``some`` were silent already and stay so: the usual."""
+        last_life, flags, silent = before
+        silence = silent + np.int32(count)
+        suspicious = silence > 2 * self._longest[some].astype(np.int32) + PATIENCE
+        suspicious &= (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
+        flags[suspicious] |= _ASKED
+        self.last_life[some], self._silent[some], self._flags[some] = last_life, silence, flags
+        return bool(suspicious.any())
 
     def _observe(
         self,

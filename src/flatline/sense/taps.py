@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Steps whose losses stay on the device before they are brought over together.
-FLUSH = 64
+#: Steps whose losses stay on the device, at most, before they are brought over together.
+FLUSH = 1024
 
 Row = tuple[int, float | None, float | None]
 
@@ -18,9 +18,9 @@ class Taps:
     """Collects one loss and one learning rate per step."""
 
     def __init__(self) -> None:
-        self._loss: Tensor | None = None
+        self._loss: Tensor | float | None = None
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None
-        self._rows: list[tuple[int, Tensor | None, Any]] = []
+        self._rows: list[tuple[int, Tensor | float | None, Any]] = []
 
     def scaled(self, result: Any, loss: Any) -> None:
         """``GradScaler.scale`` made ``result`` of ``loss``: the loss itself is what counts."""
@@ -35,8 +35,9 @@ class Taps:
         loss = tensors[0]
         if self._scaled is not None and self._scaled[0]() is loss:
             loss, self._scaled = self._scaled[1], None
-        loss = loss.detach()
-        self._loss = loss.clone() if self._loss is None else self._loss + loss
+        # Reading a number on the host costs a tenth of copying it; on a device it would wait.
+        value = loss.item() if loss.is_cpu else loss.detach().clone()
+        self._loss = value if self._loss is None else self._loss + value
 
     def step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """A step ended."""
@@ -51,9 +52,13 @@ class Taps:
     def flush(self) -> list[Row]:
         """Rows ``(step, loss, learning rate)`` since the last call."""
         rows, self._rows = self._rows, []
-        losses = [loss.reshape(()).float() for _, loss, _ in rows if loss is not None]
-        values = iter(torch.stack(losses).tolist() if losses else [])
+        waiting = [loss.reshape(()).float() for _, loss, _ in rows if isinstance(loss, Tensor)]
+        brought = iter(torch.stack(waiting).tolist() if waiting else [])
         return [
-            (step, None if loss is None else next(values), None if lr is None else float(lr))
+            (
+                step,
+                next(brought) if isinstance(loss, Tensor) else loss,
+                None if lr is None else float(lr),
+            )
             for step, loss, lr in rows
         ]

@@ -209,7 +209,10 @@ class Watcher:
         """``optimizer.step(*args, **kwargs)`` is about to run."""
         if torch.compiler.is_compiling() or self.off:
             return
-        self.guard("hooks", self._before_step, optimizer, args, kwargs)
+        try:  # as guard() does, without its call: this is the path of every step
+            self._before_step(optimizer, args, kwargs)
+        except Exception as error:
+            self.lose("hooks", error)
 
     def after_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -221,7 +224,10 @@ class Watcher:
         """
         if torch.compiler.is_compiling() or self.off:
             return
-        self.guard("hooks", self._after_step, optimizer, args, kwargs)
+        try:
+            self._after_step(optimizer, args, kwargs)
+        except Exception as error:
+            self.lose("hooks", error)
         if self._max_steps is not None and self.step >= self._max_steps and self._stop is not None:
             raise self._stop
 
@@ -239,7 +245,7 @@ class Watcher:
         # With a closure the gradients of this step are made inside it.
         if not _has_closure(args, kwargs):
             self._measure(optimizer)
-        self.pacer.charge(time.perf_counter() - start)
+        self.pacer.spent += time.perf_counter() - start
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Gradients of the step are complete and the update has not happened."""
@@ -265,7 +271,7 @@ class Watcher:
         if self._expected <= self._stepped:
             self._end_tick(start)
         else:
-            self.pacer.charge(time.perf_counter() - start)
+            self.pacer.spent += time.perf_counter() - start
 
     def _end_tick(self, start: float) -> None:
         """Every optimizer of the training has stepped once."""
