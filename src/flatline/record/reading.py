@@ -6,11 +6,11 @@ import json
 import math
 from collections import defaultdict
 from functools import reduce
+from sqlite3 import Connection
 from typing import Any
 
 from flatline.anatomy.site import Site, Unplaced
 from flatline.record.recording import Event, Recording, Steps, load_activation, merge_ledgers
-from flatline.record.schema import Connection
 from flatline.sense.vitals import Ledger, Vitals, merge, unpack
 
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from sqlite3 import Connection
 from urllib.parse import quote
 
 from flatline.errors import StoreError
@@ -53,14 +52,6 @@ CREATE INDEX events_of_run ON events (run);
 CREATE TABLE lost (run INTEGER, rank INTEGER, what TEXT, why TEXT);
 CREATE INDEX lost_of_run ON lost (run);
 """
-
-
-class Connection(sqlite3.Connection):
-    """A connection whose transactions exclude each other, also when threads share it."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lock = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -126,16 +117,19 @@ def connect(path: Path, *, write: bool) -> Connection:
 
 
 def _open(address: str) -> Connection:
+    # A statement kept for later use would keep the vitals of a whole model that were bound to it.
     return sqlite3.connect(
-        address, BUSY_SECONDS, isolation_level=None, uri=True, factory=Connection
+        address,
+        BUSY_SECONDS,
+        isolation_level=None,
+        uri=True,
+        cached_statements=0,
     )
 
 
 def in_memory() -> Connection:
-    """A new store that lives as long as its connection, for use from any thread."""
-    db = sqlite3.connect(
-        ":memory:", isolation_level=None, check_same_thread=False, factory=Connection
-    )
+    """A new store that is empty and lives as long as its connection."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
     create(db)
     return db
 
@@ -177,11 +171,10 @@ def create(db: Connection) -> None:
 @contextlib.contextmanager
 def transaction(db: Connection) -> Iterator[None]:
     """One transaction that is written as a whole or not at all."""
-    with db.lock:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

@@ -13,9 +13,10 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
-from flatline.record.schema import Connection, transaction
+from flatline.record.schema import transaction
 
 if TYPE_CHECKING:
     from flatline.anatomy.site import Site, Unplaced

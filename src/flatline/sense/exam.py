@@ -306,7 +306,9 @@ class Exam:
         self.close()
         if not self._trained and not self._broken:
             self.guard(self.staff.commit)
-        return [] if self._broken else self.staff.done
+        done = [] if self._broken else self.staff.done
+        self._tracer.observer = Staff()  # or the tracer would keep the readings until the next exam
+        return done
 
 
 def _first_tensor(values: Iterable[Any]) -> Tensor | None:
