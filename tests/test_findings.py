@@ -9,9 +9,9 @@ import pytest
 
 from flatline import activations
 from flatline.anatomy.site import Site
-from flatline.diagnose import findings
+from flatline.diagnose.chart import Chart
 from flatline.diagnose.diagnose import Diagnosis, diagnose
-from flatline.diagnose.findings import CODES, SEVERITIES, Finding, verdict
+from flatline.diagnose.findings import CODES, SEVERITIES, Finding, base, units, verdict
 from flatline.sense.vitals import Ledger, Vitals
 
 
@@ -243,15 +243,15 @@ def test_remedies_name_treatments_that_exist() -> None:
 
 def test_a_finding_is_registered_under_a_known_code() -> None:
     with pytest.raises(ValueError, match="found 'dead-relu'"):
-        findings.finding("dead-relu")
+        base.finding("dead-relu")
 
 
-@pytest.mark.parametrize("search", findings._SEARCHES.values(), ids=findings._SEARCHES.keys())
+@pytest.mark.parametrize("search", base._SEARCHES.values(), ids=base._SEARCHES.keys())
 def test_each_finding_says_what_it_rests_on(search) -> None:
     text = " ".join((search.__doc__ or "").split())
     assert "Evidence:" in text
-    assert "Avoids:" in text or search is findings.non_finite
-    assert search([]) is None
+    assert "Avoids:" in text or search is units.non_finite
+    assert search(Chart([])) is None
 
 
 def test_verdict_is_the_highest_severity() -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from flatline.anatomy.site import Site
+from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings import Finding, find, verdict
 from flatline.diagnose.states import States, judge
+from flatline.diagnose.thresholds import DEFAULT, Thresholds
+from flatline.sense.history import History
 from flatline.sense.vitals import Ledger, Vitals
 
 
@@ -60,6 +63,8 @@ def diagnose(
     sites: Sequence[Site],
     windows: Mapping[str, Vitals],
     ledgers: Mapping[str, Ledger] | None = None,
+    history: History | None = None,
+    thresholds: Thresholds = DEFAULT,
 ) -> Diagnosis:
     """The state of every unit, the findings, and the verdict.
 
@@ -68,6 +73,8 @@ def diagnose(
         windows: What the examples of the last windows say, by site; a site without any was not
             visited.
         ledgers: When each unit last showed life, by site; none where no training was watched.
+        history: What the training went through; nothing where none was watched.
+        thresholds: What findings compare with.
 
     Example:
         >>> from flatline import activations
@@ -87,5 +94,6 @@ def diagnose(
         )
         for site in sites
     }
-    findings = find(list(states.values()))
+    chart = Chart(list(states.values()), history or History(), thresholds)
+    findings = find(chart)
     return Diagnosis(states, findings, verdict(findings))

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
-from flatline.diagnose.findings import WARNING_SHARE
 from flatline.diagnose.states import SICK, STATES
+from flatline.diagnose.thresholds import DEFAULT
 from flatline.show.report import Report, SiteReport, UnitReport
 
 #: Silent units that were seen on too few examples: shown apart from the dead.
@@ -132,7 +132,7 @@ def headline(report: Report) -> str:
     if sick:
         said += f" ({percent(number / units)}){_worst(report)}"
         if report.verdict == "healthy":
-            said += f", below {percent(WARNING_SHARE)} of every site"
+            said += f", below {percent(DEFAULT.warning_share)} of every site"
     unsure = counts.get(SO_FAR, 0)
     if unsure:
         said += (
