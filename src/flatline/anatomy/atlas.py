@@ -43,6 +43,7 @@ class Place:
         step: Distance between them.
         feeds: The feeding parameters.
         reads: Names of reading parameters, in the order seen.
+        mixed: Something that these parameters did not make is added (a residual connection).
         noisy: Dropout stands around the nonlinearity: a zero gradient may be chance.
         seen: It holds statistics, so it is no mere part of a formula.
     """
@@ -54,6 +55,7 @@ class Place:
     step: int
     feeds: tuple[Feed, ...]
     reads: dict[str, None] = field(default_factory=dict)
+    mixed: bool = False
     noisy: bool = False
     seen: bool = False
 
@@ -77,6 +79,21 @@ class Place:
         """The feeding weight, where its gradient speaks of each unit alone."""
         usable = [feed for feed in self.feeds if feed.parameter.ndim > 1 and feed.axis is not None]
         return next((feed for feed in usable if not feed.mixes), None)
+
+    @property
+    def scale(self) -> Feed | None:
+        """The scale of a normalisation right before the nonlinearity."""
+        own = [
+            feed
+            for feed in self.feeds
+            if feed.axis == 0 and feed.parameter.ndim == 1 and not feed.shift
+        ]
+        return own[-1] if own else None
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether that normalisation is over the batch, unit by unit."""
+        return self.scale is not None and all(feed.shift or not feed.mixes for feed in self.feeds)
 
     def site(self, pulse: str) -> Site:
         """The site as the later rooms know it."""

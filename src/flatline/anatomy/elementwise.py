@@ -95,7 +95,8 @@ def _with_parameter(
         feeds = weights.feed(own, shift=adds)
     else:
         feeds = tuple(Feed(name, tensor, None, adds) for name, tensor in weights.feeds)
-    tracer.begin(label, feeds, spread, out)
+    # A bias moves nothing of what the map was given; a scale makes it another map.
+    tracer.begin(label, feeds, spread, out, inputs=label.inputs if adds else None)
 
 
 def _with_other(

@@ -57,7 +57,7 @@ def recognise(tracer: Tracer, label: Label, out: Tensor) -> bool:
     if activation.name == "composite":
         return False
     place = tracer.place(label, activation)
-    token = tracer.observer.before(place, z, label.spread)
+    token = tracer.observer.before(place, z, label.spread, label.inputs)
     tracer.observer.after(token, out)
     spread = replace(label.spread, start=0, step=1)
     whole = replace(label, role=OUTPUT, spread=spread, path="", hold=None, tokens=(token,))

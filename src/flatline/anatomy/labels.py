@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Feed
+from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 
 #: An unbent pre-activation, a nonlinearity's output, part of a formula, or dropout's mask.
@@ -23,12 +24,14 @@ class Origin:
     """One call that made pre-activations: its module's name and the parameters in it.
 
     ``mixed``: something that these parameters did not make was added (a residual connection).
+    ``inputs``: what the linear map was given, where it is known.
     """
 
     name: str
     feeds: tuple[Feed, ...]
     units: int
     mixed: bool = False
+    inputs: Inputs | None = None
 
 
 class Base:
@@ -74,6 +77,11 @@ class Label:
     base: Base | None = None
     hold: Tensor | None = None
     tokens: tuple[Any, ...] = ()
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """What the linear map behind an unbent pre-activation was given."""
+        return None if self.origin is None or self.form else self.origin.inputs
 
     def at(self, spread: Spread | None) -> Label | None:
         """The same units elsewhere; a formula does not survive a move of its elements."""

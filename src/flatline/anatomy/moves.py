@@ -145,7 +145,7 @@ def _glu(tracer: Tracer, label: Label, args: Args, kwargs: Kwargs, results: list
         return
     label = replace(label, spread=gate)
     place = tracer.place(label, activations.get("sigmoid"))
-    token = tracer.observer.before(place, x.narrow(dim, half, half), gate)
+    token = tracer.observer.before(place, x.narrow(dim, half, half), gate, label.inputs)
     tracer.observer.after(token, out)
     spread = replace(gate, start=0)
     tracer.labels.put(out, Label(OUTPUT, label.origin, spread, tokens=(token,)))

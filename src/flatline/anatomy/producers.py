@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from flatline.anatomy.atlas import Feed
+from flatline.anatomy.inputs import Inputs, of_patches, of_rows
 from flatline.anatomy.labels import LINEAR, OUTPUT, Label, Weights
 from flatline.anatomy.operators import BATCH_NORMS, Args, Kwargs
 from flatline.anatomy.spread import Spread, of_axis
@@ -33,6 +34,7 @@ def _linear(
     x_axis: int = -1,
     groups: int = 1,
     per_unit: bool = True,
+    inputs: Inputs | None = None,
 ) -> bool:
     """A linear map: ``weight`` pairs its dimension ``reads`` with ``x_axis`` of ``x``.
 
@@ -48,17 +50,25 @@ def _linear(
         x_axis: The input's dimension that is summed over.
         groups: Groups of a convolution.
         per_unit: Whether ``makes`` runs over all units (not so in a grouped transposed one).
+        inputs: What the map was given; taken from the rows of ``x`` when left out.
     """
     weights = tracer.label(weight)
     if not isinstance(weights, Weights) or isinstance(tracer.label(x), Weights):
         return False
     tracer.consume(x, weights, weight, reads, x_axis, groups)
+    if inputs is None and x_axis == -1:
+        inputs = of_rows(x, data=is_data(tracer, x))
     feeds = weights.feed(makes) if per_unit else tuple(Feed(*f, None) for f in weights.feeds)
     shown = tracer.label(bias) if bias is not None else None
     if isinstance(shown, Weights):
         feeds += shown.feed(0, shift=True)
-    tracer.begin(None, feeds, of_axis(out.shape, axis), out)
+    tracer.begin(None, feeds, of_axis(out.shape, axis), out, inputs=inputs)
     return True
+
+
+def is_data(tracer: Tracer, x: Tensor) -> bool:
+    """Whether ``x`` is what the model was given, or what parts made of it that are not trained."""
+    return tracer.label(x) is None and not x.requires_grad
 
 
 def _addmm(tracer: Tracer, args: Args, kwargs: Kwargs, out: Any) -> bool:
@@ -95,6 +105,9 @@ def _convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: Any) -> bool:
     transposed = bool(args[6]) if len(args) > 6 else False
     groups = int(args[8]) if len(args) > 8 else 1
     reads, makes = (0, 1) if transposed else (1, 0)
+    inputs = None
+    if isinstance(tracer.label(args[1]), Weights):
+        inputs = of_patches(args[0], args[1], out, args[3:9], data=is_data(tracer, args[0]))
     return _linear(
         tracer,
         args[0],
@@ -107,6 +120,7 @@ def _convolution(tracer: Tracer, args: Args, kwargs: Kwargs, out: Any) -> bool:
         x_axis=1,
         groups=1 if transposed else groups,
         per_unit=not (transposed and groups > 1),
+        inputs=inputs,
     )
 
 

@@ -19,6 +19,7 @@ from flatline import activations
 from flatline.activations import Activation
 from flatline.anatomy import elementwise, formulas, operators
 from flatline.anatomy.atlas import Atlas, Feed, Place
+from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.labels import (
     LINEAR,
     NOISE,
@@ -40,8 +41,11 @@ from flatline.anatomy.spread import Spread, of_axis
 class Observer(Protocol):
     """Who is told about nonlinearities as they happen."""
 
-    def before(self, place: Place, z: Tensor, spread: Spread) -> Any:
-        """A nonlinearity is about to be applied to ``z``; returns a handle for the calls below."""
+    def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Any:
+        """A nonlinearity is about to be applied to ``z``; returns a handle for the calls below.
+
+        ``inputs`` is what the linear map that made ``z`` was given, where there is one.
+        """
 
     def after(self, token: Any, h: Tensor) -> None:
         """Its output."""
@@ -145,7 +149,7 @@ class Tracer:
         )
         spread = of_axis(h.shape, -1)
         place = self.atlas.place(name or kind, activations.get(kind), feeds, "", spread.count)
-        token = self.observer.before(place, h, spread)
+        token = self.observer.before(place, h, spread, None)
         self.observer.after(token, h)
         origin = Origin(place.name, feeds, spread.count)
         self.labels.put(h, Label(OUTPUT, origin, spread, tokens=(token,)))
@@ -167,7 +171,7 @@ class Tracer:
             return None  # a part of a formula: `_unary` decides
         place = self.place(label, activation)
         base = self.base(z)
-        token = self.observer.before(place, z, label.spread)
+        token = self.observer.before(place, z, label.spread, label.inputs)
         spread = replace(label.spread, start=0, step=1)  # readers count the site's own units
 
         def after(out: Any) -> None:
@@ -192,7 +196,7 @@ class Tracer:
         origin, spread = label.origin, label.spread
         assert origin is not None
         assert spread is not None
-        return self.atlas.place(
+        place = self.atlas.place(
             origin.name,
             activation,
             origin.feeds + extra,
@@ -201,6 +205,8 @@ class Tracer:
             spread.start,
             spread.step,
         )
+        place.mixed = origin.mixed
+        return place
 
     def here_leaf(self) -> str | None:
         """Name of the running module, if it has no parts."""
@@ -306,6 +312,7 @@ class Tracer:
         spread: Spread | None,
         out: Tensor,
         name: str | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         """``out`` is a pre-activation that ``feeds`` make, on top of ``label`` if it is linear."""
         name = name or self._owner(feeds[-1])
@@ -316,7 +323,8 @@ class Tracer:
         if spread is None:
             self.labels.put(out, None)
             return
-        self.labels.put(out, Label(LINEAR, Origin(name, feeds, spread.count), spread))
+        origin = Origin(name, feeds, spread.count, inputs=inputs)
+        self.labels.put(out, Label(LINEAR, origin, spread))
 
     def _owner(self, feed: Feed) -> str:
         """Name of the module that a parameter makes the output of."""

@@ -42,13 +42,22 @@ CREATE TABLE exams (
     run INTEGER, rank INTEGER, step INTEGER, measures TEXT, PRIMARY KEY (run, rank, step))
     WITHOUT ROWID;
 CREATE TABLE steps (
-    run INTEGER, rank INTEGER, step INTEGER, loss REAL, lr REAL, PRIMARY KEY (run, rank, step))
+    run INTEGER, rank INTEGER, step INTEGER, loss REAL, lr REAL, gradient REAL,
+    PRIMARY KEY (run, rank, step))
     WITHOUT ROWID;
 CREATE TABLE metrics (run INTEGER, rank INTEGER, name TEXT, step INTEGER, value REAL);
 CREATE INDEX metrics_of_run ON metrics (run);
 CREATE TABLE events (
     run INTEGER, rank INTEGER, step INTEGER, site TEXT, kind TEXT, units TEXT, evidence TEXT);
 CREATE INDEX events_of_run ON events (run);
+CREATE TABLE births (
+    run INTEGER, rank INTEGER, site TEXT, step INTEGER, blob BLOB,
+    PRIMARY KEY (run, rank, site)) WITHOUT ROWID;
+CREATE TABLE deaths (
+    run INTEGER, rank INTEGER, step INTEGER, site TEXT, before INTEGER, units BLOB, terms BLOB);
+CREATE INDEX deaths_of_run ON deaths (run);
+CREATE TABLE notes (run INTEGER, rank INTEGER, step INTEGER, kind TEXT, evidence TEXT);
+CREATE INDEX notes_of_run ON notes (run);
 CREATE TABLE lost (run INTEGER, rank INTEGER, what TEXT, why TEXT);
 CREATE INDEX lost_of_run ON lost (run);
 """

@@ -20,6 +20,7 @@ from flatline.record.schema import transaction
 
 if TYPE_CHECKING:
     from flatline.anatomy.site import Site, Unplaced
+    from flatline.sense.history import Float, Int, Row
     from flatline.sense.vitals import Ledger, Vitals
 
 COMMIT_SECONDS = 0.5
@@ -143,9 +144,24 @@ class RunWriter:
                 [(site, len(one.last_life), step, pack(one)) for site, one in ledgers.items()],
             )
 
-    def steps(self, rows: Sequence[tuple[int, float | None, float | None]]) -> None:
-        """Keeps loss and learning rate of steps, given as ``(step, loss, lr)``."""
-        self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?)", rows)
+    def steps(self, rows: Sequence[Row]) -> None:
+        """Keeps readings of steps, given as ``(step, loss, lr, gradient)``."""
+        self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def birth(self, step: int, site: str, birth: Float) -> None:
+        """Keeps where the units of a site began; see :class:`flatline.sense.drift.Drift`."""
+        self._put(
+            "INSERT OR IGNORE INTO births VALUES (?, ?, ?, ?, ?)", [(site, step, birth.tobytes())]
+        )
+
+    def deaths(self, step: int, site: str, before: int, units: Int, terms: Float) -> None:
+        """Keeps how units died that the exam of ``step`` found silent."""
+        row = (step, site, before, units.tobytes(), terms.tobytes())
+        self._put("INSERT INTO deaths VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
+
+    def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
+        """Keeps something seen of the model as a whole."""
+        self._put("INSERT INTO notes VALUES (?, ?, ?, ?, ?)", [(step, kind, dump(evidence))])
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Keeps one value of a metric."""

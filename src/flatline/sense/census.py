@@ -5,20 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Atlas, Place
+from flatline.anatomy.inputs import joined
 from flatline.anatomy.site import Site, Unplaced
 from flatline.sense import pulse
+from flatline.sense.drift import Drift
 from flatline.sense.exam import Exam
 from flatline.sense.gauge import Reading, harvest
 from flatline.sense.gradients import Movement
 from flatline.sense.pulse import Pulse
 from flatline.sense.roll import Change, Member, Roll
+from flatline.sense.taps import Taps
 from flatline.sense.vitals import Ledger, Vitals, merge
 from flatline.sense.window import WINDOW_EXAMPLES, Window
 
@@ -30,6 +35,8 @@ class _Recorder(Protocol):
     def exam(self, step: int, vitals: Any, previous: Any, ledgers: Any, measures: Any) -> None: ...
     def ledgers(self, step: int, ledgers: Any) -> None: ...
     def event(self, step: int, site: str, kind: str, units: Any, evidence: Any) -> None: ...
+    def birth(self, step: int, site: str, birth: Any) -> None: ...
+    def deaths(self, step: int, site: str, before: int, units: Any, terms: Any) -> None: ...
 
 
 @dataclass
@@ -40,6 +47,7 @@ class Entry:
     roll: Roll
     index: int
     window: Window
+    drift: Drift
     pulse: str
 
 
@@ -60,6 +68,7 @@ class Census:
         self._pulses: list[tuple[int, Pulse]] = []
         self._pending: list[tuple[Reading, Tensor]] = []
         self._movements: dict[Place, Movement] = {}
+        self._looks: dict[Place, Tensor] = {}
         self._written: tuple[tuple[Site, ...], tuple[Unplaced, ...]] | None = None
         self.own = 0.0
         self.batch = 0
@@ -78,7 +87,12 @@ class Census:
             self._enter(fresh, places, owners())
         seen = dict.fromkeys(reading.place for reading, _ in self._pending)
         self._movements = {place: Movement(place) for place in seen}
+        self._looks = {place: self._look(place) for place in seen}
         self.own = exam.own
+
+    def _look(self, place: Place) -> Tensor:
+        inputs = reduce(joined, (one.inputs for one, _ in self._pending if one.place is place))
+        return self._entries[place].drift.look(inputs)
 
     def _enter(
         self,
@@ -122,7 +136,7 @@ class Census:
 
     def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
         window = Window(place.activation, place.units)
-        self._entries[place] = Entry(place, roll, index, window, kind)
+        self._entries[place] = Entry(place, roll, index, window, Drift(place), kind)
 
     @staticmethod
     def _distrust(entry: Entry) -> None:
@@ -130,12 +144,12 @@ class Census:
 
     # -- every step ---------------------------------------------------------------------------
 
-    def beat(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def beat(self, optimizer: torch.optim.Optimizer, step: int, taps: Taps) -> None:
         """Read the pulse of the sites whose parameters ``optimizer`` updates."""
         key = id(optimizer)
         for owner, beats in self._pulses:
             if owner == key:
-                beats.beat(step)
+                taps.gradient(beats.beat(step))
 
     @property
     def full(self) -> bool:
@@ -158,7 +172,9 @@ class Census:
             return
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
-        found, measures = fetch(pending, movements)
+        looks, self._looks = self._looks, {}
+        looks = {place: self._entries[place].drift.settle(row) for place, row in looks.items()}
+        found, measures, rows = fetch(pending, movements, looks)
         changes: dict[Place, Change] = {}
         previous: dict[str, Vitals | None] = {}
         for place, vitals in found.items():
@@ -170,6 +186,7 @@ class Census:
                 entry.index, step, vitals.fired, vitals.examples, unread, self._complete
             )
             entry.pulse = member.pulse
+            self._advance(step, entry, vitals, rows[place], changes[place].died)
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
                 entry.window = Window(place.activation, place.units)
@@ -179,6 +196,22 @@ class Census:
         self._doubt(step, changes, measures)
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
+
+    def _advance(
+        self,
+        step: int,
+        entry: Entry,
+        vitals: Vitals,
+        rows: npt.NDArray[np.float32],
+        died: npt.NDArray[np.intp],
+    ) -> None:
+        """Take apart how the site's pre-activations moved since the exam before."""
+        name, fresh = entry.place.name, not entry.drift.begun
+        deaths = entry.drift.advance(step, vitals.z_mean, entry.window.vitals().z_std, rows, died)
+        if fresh:
+            self._recorder.birth(step, name, entry.drift.birth())
+        if deaths is not None:
+            self._recorder.deaths(step, name, deaths.before, deaths.units, deaths.terms)
 
     def _doubt(
         self,
@@ -249,19 +282,26 @@ class Census:
         rolls = {id(entry.roll): entry.roll.nbytes for entry in self._entries.values()}
         rings = sum(beats.nbytes - beats.roll.nbytes for _, beats in self._pulses)
         windows = sum(entry.window.nbytes for entry in self._entries.values())
-        return sum(rolls.values()) + rings + windows
+        drifts = sum(entry.drift.nbytes for entry in self._entries.values())
+        return sum(rolls.values()) + rings + windows + drifts
 
 
 def fetch(
-    pending: list[tuple[Reading, Tensor]], movements: dict[Place, Movement]
-) -> tuple[dict[Place, Vitals], dict[Place, dict[str, float]]]:
+    pending: list[tuple[Reading, Tensor]],
+    movements: dict[Place, Movement],
+    looks: dict[Place, Tensor] | None = None,
+) -> tuple[
+    dict[Place, Vitals], dict[Place, dict[str, float]], dict[Place, npt.NDArray[np.float32]]
+]:
     """Everything an exam read, with one transfer per device.
 
     Returns:
-        Vitals of each place, and numbers about each as a whole.
+        Vitals of each place, numbers about each as a whole, and the rows of ``looks``.
     """
+    looks = looks or {}
     moved = {place: movement.numbers() for place, movement in movements.items()}
-    flats = [flat for _, flat in pending] + [numbers.reshape(-1) for numbers in moved.values()]
+    flats = [flat for _, flat in pending]
+    flats += [numbers.reshape(-1) for numbers in (*moved.values(), *looks.values())]
     numbers = iter(_to_host(flats))
     found: dict[Place, Vitals] = {}
     ranks: dict[Place, float] = {}
@@ -278,10 +318,12 @@ def fetch(
         vitals = found[place]
         nonfinite = vitals.nonfinite | bad
         found[place] = replace(vitals, gradient=gradient, update=update, nonfinite=nonfinite)
-    return found, {
+    measures = {
         place: {"cold": cold[place], "effective_rank": ranks[place], **_measures(vitals)}
         for place, vitals in found.items()
     }
+    rows = {place: next(numbers).astype(np.float32).reshape(-1, place.units) for place in looks}
+    return found, measures, rows
 
 
 def _to_host(flats: list[Tensor]) -> list[np.ndarray[Any, np.dtype[np.floating[Any]]]]:

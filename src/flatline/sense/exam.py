@@ -19,6 +19,7 @@ from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flatline.anatomy.atlas import Place
+from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.gauge import Batch, Reading
@@ -34,9 +35,10 @@ class Staff:
         self.staged: list[Reading] = []
         self.done: list[tuple[Reading, Tensor]] = []
 
-    def before(self, place: Place, z: Tensor, spread: Spread) -> Reading:
+    def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Reading:
         """Read a pre-activation; see :class:`flatline.anatomy.tracer.Observer`."""
         reading = Reading.of(place, z, spread, self.batch)
+        reading.inputs = inputs
         self.staged.append(reading)
         return reading
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from flatline.activations import Interval
 from flatline.anatomy.atlas import Place
+from flatline.anatomy.inputs import Inputs, joined
 from flatline.anatomy.spread import Spread
 from flatline.sense.vitals import Vitals
 
@@ -151,6 +152,7 @@ class Reading:
     h_extrema: list[Tensor] = field(default_factory=list)
     cold: Tensor | None = None
     output: Callable[[], Tensor | None] = _gone
+    inputs: Inputs | None = None
 
     @classmethod
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
@@ -217,6 +219,7 @@ class Reading:
         self.weight += other.weight
         self.calls += other.calls
         self.leaked |= other.leaked
+        self.inputs = joined(self.inputs, other.inputs)
         if other.cold is not None:
             self.cold = other.cold if self.cold is None else torch.minimum(self.cold, other.cold)
         if other.reach is not None:

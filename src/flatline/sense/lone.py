@@ -122,7 +122,7 @@ def examine(
             pending = exam.finish()
             atlas.settle()
             movements = {reading.place: Movement(reading.place) for reading, _ in pending}
-            vitals, measures = fetch(pending, movements)
+            vitals, measures, _ = fetch(pending, movements)
             for place, part in vitals.items():
                 part = replace(part, update=part.update * float("nan"))
                 total[place] = merge(total[place], part) if place in total else part

@@ -107,11 +107,12 @@ class Pulse:
         """Whether the rows must be taken before the next beat."""
         return len(self._steps) == ROWS
 
-    def beat(self, step: int) -> None:
-        """Read the gradients of this step."""
-        row = self._rows[len(self._steps)]
-        row.copy_(self._whole() if self._plain else self._parts())
+    def beat(self, step: int) -> Tensor:
+        """Read the gradients of this step; returns the sum of their squares."""
+        gradients = self._whole() if self._plain else self._parts()
+        self._rows[len(self._steps)].copy_(gradients)
         self._steps.append(step)
+        return torch.dot(gradients, gradients)
 
     def _whole(self) -> Tensor:
         try:

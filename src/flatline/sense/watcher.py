@@ -22,8 +22,9 @@ from flatline.anatomy.site import Site, Unplaced
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.census import Census
 from flatline.sense.exam import Exam, Staff
+from flatline.sense.history import Row
 from flatline.sense.pacer import Pacer
-from flatline.sense.taps import Row, Taps
+from flatline.sense.taps import Taps
 from flatline.sense.vitals import Ledger, Vitals
 
 _log = logging.getLogger("flatline")
@@ -61,12 +62,18 @@ class Recorder(Protocol):
         """Ledgers between exams."""
 
     def steps(self, rows: Sequence[Row]) -> None:
-        """Losses and learning rates."""
+        """Loss, learning rate and gradient norm of steps."""
 
     def event(
         self, step: int, site: str, kind: str, units: Sequence[int], evidence: dict[str, float]
     ) -> None:
         """A death or a revival."""
+
+    def birth(self, step: int, site: str, birth: Any) -> None:
+        """Where the units of a site began."""
+
+    def deaths(self, step: int, site: str, before: int, units: Any, terms: Any) -> None:
+        """How units died."""
 
     def lost(self, what: str, why: str) -> None:
         """Something that could not be seen."""
@@ -253,7 +260,7 @@ class Watcher:
             exam, self._exam = self._exam, None
             self._examined = True
             self.guard("exam", self._census.collect, exam, self._parameters)
-        self.guard("pulse", self._census.beat, optimizer, self.step)
+        self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
         known = [optimizer for ref in self._optimizers.values() if (optimizer := ref()) is not None]

@@ -16,7 +16,8 @@ from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import STATES, States
 from flatline.errors import UsageError
-from flatline.record.recording import Recording, Steps
+from flatline.record.recording import Recording
+from flatline.sense.history import Steps
 from flatline.sense.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def build(
         >>> build(Recording({"id": "a1", "status": "finished"})).verdict
         'healthy'
     """
-    found = diagnose(recording.sites, recording.windows, recording.ledgers)
+    found = diagnose(recording.sites, recording.windows, recording.ledgers, recording.history)
     charts = list(found.sites.values())
     listed, total = _units(charts, units)
     return Report(
