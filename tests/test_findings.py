@@ -264,4 +264,4 @@ def test_verdict_is_the_highest_severity() -> None:
 
 
 def test_a_model_without_sites() -> None:
-    assert diagnose([], {}) == Diagnosis({}, (), "healthy")
+    assert diagnose([], {}) == Diagnosis({}, {}, (), "healthy")

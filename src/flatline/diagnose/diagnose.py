@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flatline.anatomy.site import Site
+from flatline.diagnose.causes import Causes, attribute
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings import Finding, find, verdict
 from flatline.diagnose.states import States, judge
@@ -23,11 +24,13 @@ class Diagnosis:
 
     Attributes:
         sites: Per site, the states of its units; in the order of the sites.
+        causes: Per site, why its dead units died.
         findings: The most severe first.
         verdict: ``"healthy"``, ``"warning"`` or ``"sick"``.
     """
 
     sites: dict[str, States]
+    causes: dict[str, Causes]
     findings: tuple[Finding, ...]
     verdict: str
 
@@ -96,4 +99,4 @@ def diagnose(
     }
     chart = Chart(list(states.values()), history or History(), thresholds)
     findings = find(chart)
-    return Diagnosis(states, findings, verdict(findings))
+    return Diagnosis(states, attribute(chart), findings, verdict(findings))

@@ -36,6 +36,21 @@ class Thresholds:
     warning_share: float = _number(0.05, 0, 1, "share of a site's units for a warning")
     critical_share: float = _number(0.30, 0, 1, "share of a hidden site's units that is critical")
     critical_units: int = _number(8, 1, 1e9, "units a hidden site needs for a critical share")
+    spike_ratio: float = _number(
+        4, 1, 1e9, "gradient norm, in medians of the steps before, that counts as a spike"
+    )
+    burst_share: float = _number(
+        0.1, 0, 1, "share of a site's units whose death in one step points at that step"
+    )
+    large_shift: float = _number(
+        0.3, 0, 1e9, "change of z̄ by one update, in spreads of z, that counts as large"
+    )
+    decay_share: float = _number(0.5, 0, 1, "part of a shrinkage that decay must explain")
+    shrinkage: float = _number(0.5, 0, 1, "spread of z, in spreads at the start, that is collapsed")
+    upstream_share: float = _number(0.9, 0, 1, "share of dead units upstream that leaves no input")
+    data_shift: float = _number(
+        0.5, 0, 1e9, "change of the data's means, in standard deviations, that counts as a shift"
+    )
     linear_share: float = _number(0.30, 0, 1, "share of linear units worth a note")
 
     def changed(self) -> dict[str, float]:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from flatline.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x464C4154  # "FLAT", so that `file` and we can tell a store from any other database
 BUSY_SECONDS = 5.0
 
@@ -50,6 +50,11 @@ CREATE INDEX metrics_of_run ON metrics (run);
 CREATE TABLE events (
     run INTEGER, rank INTEGER, step INTEGER, site TEXT, kind TEXT, units TEXT, evidence TEXT);
 CREATE INDEX events_of_run ON events (run);
+CREATE TABLE lost (run INTEGER, rank INTEGER, what TEXT, why TEXT);
+CREATE INDEX lost_of_run ON lost (run);
+"""
+
+_SINCE_2 = """
 CREATE TABLE births (
     run INTEGER, rank INTEGER, site TEXT, step INTEGER, blob BLOB,
     PRIMARY KEY (run, rank, site)) WITHOUT ROWID;
@@ -58,9 +63,10 @@ CREATE TABLE deaths (
 CREATE INDEX deaths_of_run ON deaths (run);
 CREATE TABLE notes (run INTEGER, rank INTEGER, step INTEGER, kind TEXT, evidence TEXT);
 CREATE INDEX notes_of_run ON notes (run);
-CREATE TABLE lost (run INTEGER, rank INTEGER, what TEXT, why TEXT);
-CREATE INDEX lost_of_run ON lost (run);
 """
+TABLES += _SINCE_2
+#: What brings a store of each version to the next one.
+_UPGRADES = {1: "ALTER TABLE steps ADD COLUMN gradient REAL;" + _SINCE_2}
 
 
 @contextlib.contextmanager
@@ -150,7 +156,7 @@ def is_blank(db: Connection) -> bool:
         StoreError: When it holds something that this version cannot read.
     """
     (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    version = _version(db)
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application == 0 and tables == 0:
         return True
@@ -167,14 +173,26 @@ def is_blank(db: Connection) -> bool:
     return False
 
 
+def is_old(db: Connection) -> bool:
+    """Whether an older version wrote the store."""
+    return not is_blank(db) and _version(db) < VERSION
+
+
 def create(db: Connection) -> None:
-    """Makes the tables in one transaction, unless another process was faster."""
+    """Makes the tables that are missing in one transaction, unless another process was faster."""
     with transaction(db):
         if is_blank(db):
-            for statement in TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id={APPLICATION}")
-            db.execute(f"PRAGMA user_version={VERSION}")
+            statements = TABLES
+        else:
+            statements = ";".join(_UPGRADES[old] for old in range(_version(db), VERSION))
+        for statement in statements.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id={APPLICATION}")
+        db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _version(db: Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextlib.contextmanager

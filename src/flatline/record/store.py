@@ -66,8 +66,10 @@ class Store:
                 f"expected a run store at {self.path}, found no file; record a run first with "
                 "flatline run SCRIPT, or name another file with --store"
             )
-        with self._open(write=self._create):
-            pass
+        with self._open(write=self._create) as db:
+            old = schema.is_old(db)
+        if old:
+            self._make()  # only read so far, but this version cannot read it as it is
 
     def __enter__(self) -> Store:
         return self

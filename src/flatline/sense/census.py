@@ -206,10 +206,11 @@ class Census:
         died: npt.NDArray[np.intp],
     ) -> None:
         """Take apart how the site's pre-activations moved since the exam before."""
-        name, fresh = entry.place.name, not entry.drift.begun
-        deaths = entry.drift.advance(step, vitals.z_mean, entry.window.vitals().z_std, rows, died)
-        if fresh:
-            self._recorder.birth(step, name, entry.drift.birth())
+        name = entry.place.name
+        deaths = entry.drift.advance(step, vitals, entry.window.vitals().z_std, rows, died)
+        if entry.drift.birth is not None:
+            self._recorder.birth(step, name, entry.drift.birth)
+            entry.drift.birth = None
         if deaths is not None:
             self._recorder.deaths(step, name, deaths.before, deaths.units, deaths.terms)
 

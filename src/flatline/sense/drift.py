@@ -24,10 +24,12 @@ from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs
 from flatline.sense.gradients import rows_of
 from flatline.sense.history import Autopsy, Float, Int
+from flatline.sense.vitals import Vitals
 
 #: What :class:`Deaths` holds of each unit, in this order.
 TERMS = (
-    "z_before", "z_after", "spread", "bias", "weight", "input", "shift", "b_after", "wx_first",
+    "z_before", "z_after", "spread_before", "spread_after", "bias", "weight", "input", "shift",
+    "b_after", "wx_first",
 )  # fmt: skip
 #: Largest part of z̄ and its spread by which w·x̄ + b may miss it and still count as its maker.
 _MISS = 0.02
@@ -54,6 +56,10 @@ class Drift:
 
     Args:
         place: The site.
+
+    Attributes:
+        birth: After the site's first exam z̄, b and the spread of z of each unit, one after the
+            other: too much to keep, so whoever writes it down sets it to ``None``.
     """
 
     #: Numbers per unit that :meth:`look` begins and :meth:`settle` completes.
@@ -67,6 +73,7 @@ class Drift:
         self._z: Float | None = None
         self._b: Float | None = None
         self._step = -1
+        self.birth: Float | None = None
 
     # -- on the device ----------------------------------------------------------------------------
 
@@ -143,20 +150,26 @@ class Drift:
     # -- on the host ------------------------------------------------------------------------------
 
     def advance(
-        self, step: int, z: Float, spread: Float, rows: Float, died: npt.NDArray[np.intp]
+        self,
+        step: int,
+        vitals: Vitals,
+        spread_before: Float,
+        rows: Float,
+        died: npt.NDArray[np.intp],
     ) -> Deaths | None:
         """Go on to this exam.
 
         Args:
             step: The exam.
-            z: z̄ of each unit.
-            spread: Standard deviation of z of each unit, over examples before this exam.
+            vitals: What it saw.
+            spread_before: Standard deviation of z of each unit before this exam.
             rows: What :meth:`look` and :meth:`settle` gave.
             died: Units newly found silent.
 
         Returns:
             How they died; ``None`` where none did or there was no exam before.
         """
+        z, spread = vitals.z_mean, vitals.z_std
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             b, last, first, shift = self._apart(z, rows)
             found = None
@@ -164,9 +177,11 @@ class Drift:
                 bias = b - self._b
                 weight = last - (self._z - self._b)
                 rest = z - self._z - bias - weight
-                columns = (self._z, z, spread, bias, weight, rest, shift, b, first)
+                kept = (self._z, z, spread_before, spread)
+                columns = (*kept, bias, weight, rest, shift, b, first)
                 terms = np.stack([column[died] for column in columns]).astype(np.float32)
                 found = Deaths(step, self._step, died.astype(np.int32), terms)
+        self.birth = None if self._step >= 0 else np.concatenate([z, b, spread])
         self._step, self._z, self._b = step, z, b
         return found
 
@@ -193,17 +208,6 @@ class Drift:
         return b, last, first, shift
 
     @property
-    def begun(self) -> bool:
-        """Whether the site has been examined before."""
-        return self._step >= 0
-
-    def birth(self) -> Float:
-        """z̄ and b at the exam just taken, one after the other."""
-        assert self._z is not None
-        assert self._b is not None
-        return np.concatenate([self._z, self._b]).astype(np.float32)
-
-    @property
     def nbytes(self) -> int:
         """Memory held between exams."""
         kept = [array.nbytes for array in (self._z, self._b, self._normal) if array is not None]
@@ -217,7 +221,7 @@ def autopsy(deaths: Sequence[Deaths], first: int, birth: Float | None, units: in
     Args:
         deaths: Deaths of one site in the order in which they were found.
         first: The site's first exam.
-        birth: What :meth:`Drift.birth` gave then; ``None`` where it was not kept.
+        birth: What :attr:`Drift.birth` held then; ``None`` where it was not kept.
         units: Number of units of the site.
     """
     if not deaths:
@@ -233,15 +237,16 @@ def autopsy(deaths: Sequence[Deaths], first: int, birth: Float | None, units: in
     which, terms, step, before = which[kept], terms[:, kept], step[kept], before[kept]
     named = dict(zip(TERMS, terms, strict=True))
     b_after, wx_first = named.pop("b_after"), named.pop("wx_first")
-    if birth is None or len(birth) != 2 * units:
-        birth = np.full(2 * units, np.nan, np.float32)
-    z_first, b_first = birth.reshape(2, units)[:, which]
+    if birth is None or len(birth) != 3 * units:
+        birth = np.full(3 * units, np.nan, np.float32)
+    z_first, b_first, spread_first = birth.reshape(3, units)[:, which]
     return Autopsy(
         units=which,
         step=step,
         before=before,
         first=np.full(len(which), first, np.int32),
         z_first=z_first,
+        spread_first=spread_first,
         bias_first=b_after - b_first,
         weight_first=wx_first - (z_first - b_first),
         input_first=named["z_after"] - b_after - wx_first,

@@ -67,13 +67,15 @@ class Autopsy:
         before: The exam before it.
         z_before: z̄ at the exam before.
         z_after: z̄ at the exam that found it silent.
-        spread: Standard deviation of z over examples at the exam before.
+        spread_before: Standard deviation of z over the examples before this exam.
+        spread_after: The same over the examples of this exam.
         bias: Δb between the two.
         weight: Δw·x̄ between the two.
         input: w·Δx̄ between the two.
         shift: Change of z̄ by the single update right after the exam before, at fixed inputs.
         first: The site's first exam.
         z_first: z̄ at the first exam.
+        spread_first: Standard deviation of z at the first exam.
         bias_first: Δb since the first exam.
         weight_first: Δw·x̄ since the first exam.
         input_first: w·Δx̄ since the first exam.
@@ -84,13 +86,15 @@ class Autopsy:
     before: Int
     z_before: Float
     z_after: Float
-    spread: Float
+    spread_before: Float
+    spread_after: Float
     bias: Float
     weight: Float
     input: Float
     shift: Float
     first: Int
     z_first: Float
+    spread_first: Float
     bias_first: Float
     weight_first: Float
     input_first: Float

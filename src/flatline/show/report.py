@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatline.diagnose.causes import Causes
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import STATES, States
@@ -244,7 +245,7 @@ def build(
     """
     found = diagnose(recording.sites, recording.windows, recording.ledgers, recording.history)
     charts = list(found.sites.values())
-    listed, total = _units(charts, units)
+    listed, total = _units(charts, list(found.causes.values()), units)
     return Report(
         verdict=found.verdict,
         run=recording.facts,
@@ -287,7 +288,9 @@ def _sites(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ...]:
 _MEASURES = ("gradient_rms", "update_ratio", "effective_rank")
 
 
-def _units(charts: Sequence[States], limit: int) -> tuple[tuple[UnitReport, ...], int]:
+def _units(
+    charts: Sequence[States], causes: Sequence[Causes], limit: int
+) -> tuple[tuple[UnitReport, ...], int]:
     """The worst ``limit`` units that are not healthy, in order, and the number of all."""
     if not charts:
         return (), 0
@@ -299,10 +302,10 @@ def _units(charts: Sequence[States], limit: int) -> tuple[tuple[UnitReport, ...]
     sick = np.flatnonzero(code != _HEALTHY)
     kept = np.sort(sick[np.argsort(rank[sick], kind="stable")][: max(limit, 0)])
     rows = zip(site[kept].tolist(), unit[kept].tolist(), strict=True)
-    return tuple(_unit(charts[where], which) for where, which in rows), len(sick)
+    return tuple(_unit(charts[where], causes[where], which) for where, which in rows), len(sick)
 
 
-def _unit(chart: States, unit: int) -> UnitReport:
+def _unit(chart: States, causes: Causes, unit: int) -> UnitReport:
     state = chart.state(unit)
     margin = float(chart.margin[unit])
     dead = state == "dead"
@@ -317,8 +320,8 @@ def _unit(chart: States, unit: int) -> UnitReport:
         examples=int(chart.examples[unit]),
         firing_rate=float(chart.firing_rate[unit]),
         firing_rate_upper=float(chart.firing_rate_upper[unit]),
-        cause=chart.cause(unit) if state in ("dead", "nonfinite") else None,
-        evidence={"margin": margin} if math.isfinite(margin) else {},
+        cause=causes.of(unit),
+        evidence=({"margin": margin} if math.isfinite(margin) else {}) | causes.numbers(unit),
     )
 
 
