@@ -15,12 +15,14 @@ class Features:
     """Sums over all rows, per feature of the data.
 
     Attributes:
+        count: Number of values of each feature.
         total: Sum of each feature, shape ``(features,)``.
         squares: Sum of its squares.
         low: Its smallest value.
         high: Its largest.
     """
 
+    count: int
     total: Tensor
     squares: Tensor
     low: Tensor
@@ -50,6 +52,7 @@ def joined(a: Inputs | None, b: Inputs | None) -> Inputs | None:
     features = None
     if a.features is not None and b.features is not None:
         features = Features(
+            a.features.count + b.features.count,
             a.features.total + b.features.total,
             a.features.squares + b.features.squares,
             torch.minimum(a.features.low, b.features.low),
@@ -115,4 +118,5 @@ def _features(x: Tensor, axis: int) -> Features | None:
         return None
     others = [dim for dim in range(x.ndim) if dim != axis % x.ndim]
     squares = torch.linalg.vector_norm(x, 2, dim=others, dtype=_sum(x[:0], 0).dtype).square()
-    return Features(_sum(x, others), squares, x.amin(dim=others), x.amax(dim=others))
+    count = x.numel() // max(x.shape[axis], 1)
+    return Features(count, _sum(x, others), squares, x.amin(dim=others), x.amax(dim=others))
