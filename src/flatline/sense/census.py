@@ -147,8 +147,13 @@ class Census:
         taken = [beats.take() for _, beats in self._pulses]  # all of them, whatever the first says
         return any(taken)
 
+    def discard(self) -> None:
+        """Drop an exam that was collected and will not be concluded."""
+        self._pending, self._movements = [], {}
+
     # -- at an exam, after the update ---------------------------------------------------------
 
+    @np.errstate(all="ignore")  # numbers of a training that diverges are out of range
     def conclude(self, step: int) -> None:
         """Bring an exam to the host, judge what changed, and write it."""
         start = time.perf_counter()
