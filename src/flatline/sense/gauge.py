@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 from flatline.activations import Interval
 from flatline.anatomy.atlas import Place
 from flatline.anatomy.spread import Spread
+from flatline.sense.unseen import unseen
 from flatline.sense.vitals import Vitals
 
 #: Probes whose projections of z tell duplicates apart.
@@ -124,6 +126,13 @@ def _project(z: Tensor) -> Tensor:
     return rows.squeeze(2).t() @ _probe(len(rows), 2.2360, z)
 
 
+def _cold(gradient: Tensor, spread: Spread, batch: Batch) -> Tensor:
+    """Number of examples whose gradient is exactly 0 for all units."""
+    g = arrange(gradient, spread, batch)
+    largest: Tensor = torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3))
+    return (largest == 0).sum()
+
+
 def _gone() -> Tensor | None:
     """What a dead weak reference gives."""
     return None
@@ -151,6 +160,7 @@ class Reading:
     h_extrema: list[Tensor] = field(default_factory=list)
     cold: Tensor | None = None
     output: Callable[[], Tensor | None] = _gone
+    fault: Exception | None = None
 
     @classmethod
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
@@ -180,23 +190,22 @@ class Reading:
         if self.place.activation.can_die:
             self.output = weakref.ref(output)
 
-    def listen(self) -> None:
+    def listen(self) -> RemovableHandle | None:
         """Hear the gradient of the output as it passes, to learn which examples send none.
 
         A flat loss, masked targets or silent layers downstream make gradients vanish exactly, and
         a unit that fires only on such examples looks silent to the pulse.
         """
         h = self.output()
-        if h is not None and h.requires_grad:
-            h.register_hook(self._feel)
+        return h.register_hook(self._feel) if h is not None and h.requires_grad else None
 
+    @unserializable_hook  # type: ignore[untyped-decorator]  # else saving the tensor warns of it
     def _feel(self, gradient: Tensor) -> None:
         try:
-            g = arrange(gradient, self.spread, self.batch)
-            cold = (torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3)) == 0).sum()
+            cold = unseen(_cold, gradient, self.spread, self.batch)
             self.cold = cold if self.cold is None else self.cold + cold
-        except Exception:  # inside the backward pass of the training: never let it out
-            self.cold = None
+        except Exception as error:  # inside the backward pass of the training: never let it out
+            self.fault = error
 
     def read(self, reach: Tensor) -> None:
         """Some parameter reads the units with these largest absolute weights."""
