@@ -61,10 +61,10 @@ class Attachment:
     def remove(self) -> None:
         """Take every hook away."""
         self._off = True
-        for patch in self._patches:
-            patch.remove()
         for hook in self._hooks:
             hook.remove()
+        for patch in self._patches:
+            patch.remove()
 
     def abandon(self) -> None:
         """Leave nothing behind in a process that was forked in the midst of a training."""

@@ -126,13 +126,6 @@ def _project(z: Tensor) -> Tensor:
     return rows.squeeze(2).t() @ _probe(len(rows), 2.2360, z)
 
 
-def _cold(gradient: Tensor, spread: Spread, batch: Batch) -> Tensor:
-    """Number of examples whose gradient is exactly 0 for all units."""
-    g = arrange(gradient, spread, batch)
-    largest: Tensor = torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3))
-    return (largest == 0).sum()
-
-
 def _gone() -> Tensor | None:
     """What a dead weak reference gives."""
     return None
@@ -197,15 +190,25 @@ class Reading:
         a unit that fires only on such examples looks silent to the pulse.
         """
         h = self.output()
-        return h.register_hook(self._feel) if h is not None and h.requires_grad else None
+        if h is None or not h.requires_grad:
+            return None
 
-    @unserializable_hook  # type: ignore[untyped-decorator]  # else saving the tensor warns of it
-    def _feel(self, gradient: Tensor) -> None:
-        try:
-            cold = unseen(_cold, gradient, self.spread, self.batch)
-            self.cold = cold if self.cold is None else self.cold + cold
-        except Exception as error:  # inside the backward pass of the training: never let it out
-            self.fault = error
+        def hear(gradient: Tensor) -> None:
+            try:
+                unseen(self.feel, gradient)
+            except Exception as error:  # inside the backward pass: never let it out
+                self.fault = error
+
+        # Of any other hook torch warns when the tensor is saved.
+        handle: RemovableHandle = h.register_hook(unserializable_hook(hear))
+        return handle
+
+    def feel(self, gradient: Tensor) -> None:
+        """Count the examples whose gradient is exactly 0 for all units."""
+        g = arrange(gradient, self.spread, self.batch)
+        largest: Tensor = torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3))
+        cold = (largest == 0).sum()
+        self.cold = cold if self.cold is None else self.cold + cold
 
     def read(self, reach: Tensor) -> None:
         """Some parameter reads the units with these largest absolute weights."""

@@ -39,6 +39,8 @@ _PARTS = {
     "exam": "activations (exams)",
     "pulse": "the reading at every step (pulse)",
     "taps": "loss and learning rate",
+    "facts": "how far the run is",
+    "progress": "what it says while the program runs",
     "hooks": "everything after this step",
 }
 
@@ -292,8 +294,10 @@ class Watcher:
         if self._exam is not None and self._expected <= self._stepped | {id(optimizer)}:
             exam, self._exam = self._exam, None
             self._examined = True
-            self.guard("exam", self._census.collect, exam, self._parameters)
-            exam.close()
+            try:
+                self.guard("exam", self._census.collect, exam, self._parameters)
+            finally:
+                exam.close()
             if exam.fault is not None:
                 self.lose("exam", exam.fault)
         self.guard("pulse", self._census.beat, optimizer, self.step)
@@ -362,10 +366,14 @@ class Watcher:
             self.guard("taps", self.recorder.steps, rows)
         self.guard("pulse", self._census.hand_over, self.step)
         if self._tell is not None:
-            self.guard("hooks", self._tell)
+            self.guard("facts", self._tell)
         if self._progress is not None and self._flushed - self._shown > PROGRESS_SECONDS:
             self._shown = self._flushed
-            self.guard("hooks", self._progress, self.step, *self._census.silent())
+            self.guard("progress", self._say_progress)
+
+    def _say_progress(self) -> None:
+        assert self._progress is not None
+        self._progress(self.step, *self._census.silent())
 
     def close(self) -> None:
         """Stop watching and hand over the rest."""
