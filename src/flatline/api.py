@@ -7,15 +7,16 @@ it first.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flatline.errors import UsageError
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from flatline.sense.attach import Attachment
     from flatline.sense.watcher import Watcher
     from flatline.show.report import Report
+
+
+T = TypeVar("T")
+_log = logging.getLogger("flatline")
 
 
 class StopTraining(BaseException):
@@ -69,7 +74,26 @@ class _Watch:
         self.writer: RunWriter = store.create_run(facts, run_id, rank)
         self.watcher: Watcher | None = None
         self._attachment: Attachment | None = None
+        self._lost: list[tuple[str, str]] = []
         _current.append(self)
+
+    def spare(self, what: str, work: Callable[..., T], *args: Any) -> T | None:
+        """Run our own work for a program that must not fail with it.
+
+        Args:
+            what: What is lost if it fails.
+            work: The work.
+            args: Its arguments.
+        """
+        try:
+            return work(*args)
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            if not any(fault in why for _, why in self._losses()):  # one failure is said once
+                _log.warning("flatline no longer sees %s: a fault inside flatline: %s", what, fault)
+                _log.debug("the fault", exc_info=error)
+            self._lost.append((what, f"a fault inside flatline: {fault}"))
+            return None
 
     def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
         """Begin to watch."""
@@ -97,20 +121,49 @@ class _Watch:
 
     def detach(self) -> None:
         """Stop watching; what was seen stays."""
-        if self._attachment is not None:
-            self._attachment.remove()
-            self._attachment = None
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            self.spare("the end of the watching", attachment.remove)
         if self.watcher is not None:
-            self.watcher.close()
+            self.spare("what was seen last", self.watcher.close)
         if self in _current:
             _current.remove(self)
 
-    def report(self) -> Report:
-        """The report of everything seen so far."""
+    def close(self, status: str) -> None:
+        """Stop watching and complete what is stored."""
+        self.detach()
+        self.spare("how far the run was", self.tell)
+        self.spare("how the run ended", self.writer.close, status)
+
+    def report(self, units: int = 10_000) -> Report:
+        """The report of everything seen so far; it says what is missing, and never fails."""
+        report = self.spare("all but this line", self._build, units)
+        if report is None:
+            from flatline.show.report import Report
+
+            report = Report(run=self.writer.known)
+        lost = dict.fromkeys((*report.lost, *self._losses()))
+        # A store that failed knows no more how the run went on.
+        run = report.run if self.writer.error is None else {**report.run, **self.writer.known}
+        return replace(report, run=run, lost=tuple(lost))
+
+    def _build(self, units: int) -> Report:
         from flatline.show.report import build
 
-        self.writer.flush()
-        return build(self.store.load(self.writer.id))
+        self.spare("what was seen last", self.writer.flush)
+        return build(self.store.load(self.writer.id), units=units)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something of ours went wrong."""
+        return bool(self._lost)
+
+    def _losses(self) -> list[tuple[str, str]]:
+        """What was lost, whether or not the store has heard of it."""
+        losses = [] if self.watcher is None else list(self.watcher.losses)
+        if self.writer.error is not None:
+            losses.append(("what was seen after the store failed", str(self.writer.error)))
+        return losses + self._lost
 
 
 def _facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
@@ -190,6 +243,9 @@ class Session:
 
     def attach(self) -> None:
         """Put the hooks into torch, which the program has just imported."""
+        self._watch.spare("the training", self._attach)
+
+    def _attach(self) -> None:
         from flatline.sense.watcher import Watcher
 
         watcher = Watcher(
@@ -227,26 +283,21 @@ class Session:
         if os.getpid() != watch.pid:
             return None
         watch.detach()
-        watch.tell()
-        watcher = watch.watcher
-        if watcher is None:
-            watch.writer.lost("the training", "the program never imported torch")
-        elif watcher.step == 0:
-            watch.writer.lost(
+        watch.spare("why nothing was seen", self._explain)
+        watch.close(status)
+        return watch.report(self._units) if watch.rank == 0 else None
+
+    def _explain(self) -> None:
+        """Say so if there was nothing to watch."""
+        watcher, writer = self._watch.watcher, self._watch.writer
+        if watcher is None and not self._watch.failed:
+            writer.lost("the training", "the program never imported torch")
+        elif watcher is not None and watcher.step == 0:
+            writer.lost(
                 "the training",
                 "no step of a torch.optim.Optimizer was seen; flatline watches programs that "
                 "train an nn.Module with one",
             )
-        watch.writer.close(status)
-        if watch.rank != 0:
-            return None
-        if watch.writer.error is not None:
-            print(
-                f"flatline: the store could not be written: {watch.writer.error}", file=sys.stderr
-            )
-        from flatline.show.report import build
-
-        return build(watch.store.load(watch.writer.id), units=self._units)
 
 
 class Monitor:
@@ -289,7 +340,6 @@ class Monitor:
 
         from flatline.anatomy.roots import inner
         from flatline.record.store import Store
-        from flatline.sense.watcher import Watcher
 
         _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
         _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
@@ -299,18 +349,21 @@ class Monitor:
         while (wrapped := inner(model)) is not None:
             model = wrapped
         self._watch = _Watch(Store(path), _facts(name, float(budget), 1), None, 0)
-        writer = self._watch.writer
-        tell = self._watch.tell
-        watcher = Watcher(writer, float(budget), models=[model], tell=tell)
-        self._watch.watch(watcher, optimizer)
+        self._watch.spare("the training", self._begin, model, optimizer, float(budget))
+
+    def _begin(self, model: nn.Module, optimizer: Optimizer, budget: float) -> None:
+        from flatline.sense.watcher import Watcher
+
+        watch = self._watch
+        watch.watch(Watcher(watch.writer, budget, models=[model], tell=watch.tell), optimizer)
 
     def report(self) -> Report:
         """The report of everything seen so far."""
-        watcher = self._watch.watcher
-        assert watcher is not None
-        watcher.flush()
-        self._watch.tell()
-        return self._watch.report()
+        watch = self._watch
+        if watch.watcher is not None:
+            watch.spare("what was seen last", watch.watcher.flush)
+        watch.spare("how far the run is", watch.tell)
+        return watch.report()
 
     def close(self) -> None:
         """Stop watching; reports can still be asked for."""
@@ -318,9 +371,7 @@ class Monitor:
 
     def _end(self, status: str) -> None:
         if self._watch in _current:
-            self._watch.detach()
-            self._watch.tell()
-            self._watch.writer.close(status)
+            self._watch.close(status)
 
     def __enter__(self) -> Monitor:
         return self
@@ -355,7 +406,8 @@ def log(name: str, value: float) -> None:
             f"expected a number for the metric {name!r}, found {type(value).__name__}"
         ) from None
     watch = _current[-1]
-    watch.writer.metric(str(name), watch.watcher.step if watch.watcher else 0, number)
+    step = watch.watcher.step if watch.watcher else 0
+    watch.spare(f"a value of {name}", watch.writer.metric, str(name), step, number)
 
 
 def examine(

@@ -114,7 +114,7 @@ def _sum(tensor: Tensor, dim: int | list[int]) -> Tensor:
 
 def _features(x: Tensor, axis: int) -> Features | None:
     """Statistics per feature of data along ``axis``."""
-    if not x.is_floating_point():
+    if not x.is_floating_point() or not x.numel():
         return None
     others = [dim for dim in range(x.ndim) if dim != axis % x.ndim]
     squares = torch.linalg.vector_norm(x, 2, dim=others, dtype=_sum(x[:0], 0).dtype).square()

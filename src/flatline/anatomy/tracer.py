@@ -88,6 +88,10 @@ class Tracer:
         A nonlinearity in place destroys its input, so the input is read here.
         """
         base = operators.base_name(op)
+        if (why := _unreadable(args)) is not None:
+            if base in operators.NONLINEAR:
+                self.lost(op, why)
+            return _nothing
         if base in operators.NONLINEAR and args and isinstance(args[0], Tensor):
             handle = self._nonlinear(base, args, kwargs)
             if handle is not None:
@@ -223,11 +227,13 @@ class Tracer:
         if where is not None and z.requires_grad and z.ndim > 1:
             self.atlas.miss(f"{where} ({op})", "its input is not the output of one known layer")
 
-    def lost(self, op: str) -> None:
+    def lost(
+        self, op: str, because: str = "its input joins several layers or moves its units"
+    ) -> None:
         """Note a nonlinearity on something that was followed only so far."""
         where = self._here()
-        if where is not None:
-            self.atlas.miss(f"{where} ({op})", "its input joins several layers or moves its units")
+        if because and where is not None:
+            self.atlas.miss(f"{where} ({op})", because)
 
     # -- following --------------------------------------------------------------------------
 
@@ -416,6 +422,18 @@ def _columns(
     if reach.numel() % (spread.count * inner) or reach.numel() != x.shape[x_axis]:
         return None
     return reach.reshape(-1, spread.count, inner).amax(dim=(0, 2))
+
+
+def _unreadable(args: Args) -> str | None:
+    """Why numbers in the first argument cannot be read, if they cannot; empty without numbers."""
+    x = args[0] if args else None
+    if not isinstance(x, Tensor):
+        return None
+    if x.is_complex():
+        return "its input is complex"
+    if x.is_nested:
+        return "its input is a nested tensor"
+    return "" if x.numel() == 0 else None
 
 
 def _nothing(out: Any) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from flatline.anatomy.site import Site, Unplaced
     from flatline.sense.history import Float, Int, Row
     from flatline.sense.vitals import Ledger, Vitals
+
+_log = logging.getLogger("flatline")
 
 COMMIT_SECONDS = 0.5
 CLOSE_SECONDS = 20.0
@@ -40,6 +44,7 @@ class RunWriter:
     Attributes:
         id: The run's id.
         rank: The rank of this process.
+        known: The facts of the run as they were given so far.
         error: What made the writing fail; ``None`` when all went well so far.
     """
 
@@ -53,21 +58,23 @@ class RunWriter:
         self._run, self.id = run
         self.rank = rank
         self.error: Exception | None = None
-        self._facts = dict(facts)
+        self.known = dict(facts)
         self._open_store = open_store
         self._pid = os.getpid()
         # A SimpleQueue may be filled from a signal handler in the midst of another call.
         self._queue: queue.SimpleQueue[Statement | threading.Event | None] = queue.SimpleQueue()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="flatline store", daemon=True)
+        self._thread = threading.Thread(
+            target=_serve, args=(self,), name="flatline store", daemon=True
+        )
         self._thread.start()
 
     def facts(self, **changes: Any) -> None:
         """Changes entries of the contract's ``run`` object; only rank 0 speaks for the run."""
         if self.rank == 0:
-            self._facts.update(changes)
-            self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self._facts), self._run)])
+            self.known.update(changes)
+            self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self.known), self._run)])
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
         """Keeps the sites of this process in place of those given before."""
@@ -184,7 +191,9 @@ class RunWriter:
             done = threading.Event()
             self._queue.put(done)
             self._wake.put(None)
-            done.wait(seconds)
+            end = time.monotonic() + seconds
+            while not done.wait(0.05) and self._thread.is_alive() and time.monotonic() < end:
+                pass
 
     def close(self, status: str) -> None:
         """Writes what is left with the run's final status, and ends the thread."""
@@ -212,21 +221,25 @@ class RunWriter:
             rows = [(self._run, self.rank, *row) for row in rows]
         self._queue.put((sql, list(rows)))
 
-    def _work(self) -> None:
-        """Runs in the thread: one connection, one transaction per batch, until closed.
-
-        The connection is a local of this thread, so a forked process, in which the thread does
-        not run, never closes it under its parent.
-        """
+    def work(self) -> None:
+        """Writes what is queued until all is written or the store fails."""
         try:
-            with self._open_store() as db:
-                while self._write(db, self._batch()):
-                    pass
+            self._work()
         except Exception as error:
             self._fail(error)
         while self.error and not self._closed:
             # Nobody may wait for ever for a store that failed.
             self._release(self._batch())
+
+    def _work(self) -> None:
+        """One connection, one transaction per batch, until closed.
+
+        The connection is a local of the thread, so a forked process, in which the thread does
+        not run, never closes it under its parent.
+        """
+        with self._open_store() as db:
+            while self._write(db, self._batch()):
+                pass
 
     def _batch(self) -> list[Statement | threading.Event | None]:
         first = self._queue.get()
@@ -260,13 +273,25 @@ class RunWriter:
         return None not in batch and not self.error
 
     def _fail(self, error: Exception) -> None:
-        self.error = self.error or error
+        if self.error is None:
+            self.error = error
+            _log.warning("flatline no longer stores what it sees: %s", error)
 
     @staticmethod
     def _release(batch: list[Statement | threading.Event | None]) -> None:
         for entry in batch:
             if isinstance(entry, threading.Event):
                 entry.set()
+
+
+def _serve(writer: RunWriter) -> None:
+    """What the thread runs; it must not end with an exception, which Python would print."""
+    try:
+        writer.work()
+    except Exception as error:
+        if writer.error is None:
+            writer.error = error
+            _log.warning("flatline no longer stores what it sees: %s", error)
 
 
 def dump(value: Any) -> str:

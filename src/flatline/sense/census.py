@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,21 +22,13 @@ from flatline.sense.exam import Exam
 from flatline.sense.gauge import Reading, harvest
 from flatline.sense.gradients import Movement
 from flatline.sense.pulse import Pulse
+from flatline.sense.recorder import Recorder
 from flatline.sense.roll import Change, Member, Roll
 from flatline.sense.taps import Taps
 from flatline.sense.vitals import Ledger, Vitals, merge
 from flatline.sense.window import WINDOW_EXAMPLES, Window
 
 Owners = Callable[[], list[tuple[torch.optim.Optimizer, list[Tensor]]]]
-
-
-class _Recorder(Protocol):
-    def anatomy(self, sites: Any, unplaced: Any) -> None: ...
-    def exam(self, step: int, vitals: Any, previous: Any, ledgers: Any, measures: Any) -> None: ...
-    def ledgers(self, step: int, ledgers: Any) -> None: ...
-    def event(self, step: int, site: str, kind: str, units: Any, evidence: Any) -> None: ...
-    def birth(self, step: int, site: str, birth: Any) -> None: ...
-    def deaths(self, step: int, site: str, before: int, units: Any, terms: Any) -> None: ...
 
 
 @dataclass
@@ -60,7 +52,7 @@ class Census:
         complete: An exam sees every example of the step.
     """
 
-    def __init__(self, atlas: Atlas, recorder: _Recorder, complete: bool = True) -> None:
+    def __init__(self, atlas: Atlas, recorder: Recorder, complete: bool = True) -> None:
         self._atlas = atlas
         self._recorder = recorder
         self._complete = complete
@@ -161,8 +153,13 @@ class Census:
         taken = [beats.take() for _, beats in self._pulses]  # all of them, whatever the first says
         return any(taken)
 
+    def discard(self) -> None:
+        """Drop an exam that was collected and will not be concluded."""
+        self._pending, self._movements = [], {}
+
     # -- at an exam, after the update ---------------------------------------------------------
 
+    @np.errstate(all="ignore")  # numbers of a training that diverges are out of range
     def conclude(self, step: int) -> None:
         """Bring an exam to the host, judge what changed, and write it."""
         start = time.perf_counter()

@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
 from flatline.activations import Interval
 from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs, joined
 from flatline.anatomy.spread import Spread
+from flatline.sense.unseen import unseen
 from flatline.sense.vitals import Vitals
 
 #: Probes whose projections of z tell duplicates apart.
@@ -153,6 +155,7 @@ class Reading:
     cold: Tensor | None = None
     output: Callable[[], Tensor | None] = _gone
     inputs: Inputs | None = None
+    fault: Exception | None = None
 
     @classmethod
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
@@ -182,23 +185,32 @@ class Reading:
         if self.place.activation.can_die:
             self.output = weakref.ref(output)
 
-    def listen(self) -> None:
+    def listen(self) -> RemovableHandle | None:
         """Hear the gradient of the output as it passes, to learn which examples send none.
 
         A flat loss, masked targets or silent layers downstream make gradients vanish exactly, and
         a unit that fires only on such examples looks silent to the pulse.
         """
         h = self.output()
-        if h is not None and h.requires_grad:
-            h.register_hook(self._feel)
+        if h is None or not h.requires_grad:
+            return None
 
-    def _feel(self, gradient: Tensor) -> None:
-        try:
-            g = arrange(gradient, self.spread, self.batch)
-            cold = (torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3)) == 0).sum()
-            self.cold = cold if self.cold is None else self.cold + cold
-        except Exception:  # inside the backward pass of the training: never let it out
-            self.cold = None
+        def hear(gradient: Tensor) -> None:
+            try:
+                unseen(self.feel, gradient)
+            except Exception as error:  # inside the backward pass: never let it out
+                self.fault = error
+
+        # Of any other hook torch warns when the tensor is saved.
+        handle: RemovableHandle = h.register_hook(unserializable_hook(hear))
+        return handle
+
+    def feel(self, gradient: Tensor) -> None:
+        """Count the examples whose gradient is exactly 0 for all units."""
+        g = arrange(gradient, self.spread, self.batch)
+        largest: Tensor = torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3))
+        cold = (largest == 0).sum()
+        self.cold = cold if self.cold is None else self.cold + cold
 
     def read(self, reach: Tensor) -> None:
         """Some parameter reads the units with these largest absolute weights."""

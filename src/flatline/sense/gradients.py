@@ -34,6 +34,13 @@ def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
     )
 
 
+def _length(rows: Tensor) -> Tensor:
+    """Length of each row, in at least single precision."""
+    wide = torch.promote_types(rows.dtype, torch.float32)
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=wide)
+    return length
+
+
 class Movement:
     """One site's gradient before a step and its relative update across it.
 
@@ -56,8 +63,7 @@ class Movement:
             rows = rows_of(feed.parameter.grad, feed, place)
             if rows is not None:
                 count = math.sqrt(rows.shape[1])
-                norm = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
-                self.gradient = norm / count
+                self.gradient = _length(rows) / count
 
     def _weight(self) -> Tensor | None:
         assert self._feed is not None
@@ -73,8 +79,6 @@ class Movement:
         if self._before is not None:
             after = self._weight()
             assert after is not None
-            moved = torch.linalg.vector_norm(after - self._before, dim=1, dtype=torch.float32)
-            size = torch.linalg.vector_norm(self._before, dim=1, dtype=torch.float32)
-            update = moved / size
+            update = _length(after - self._before) / _length(self._before)
         gradient = unknown if self.gradient is None else self.gradient
         return torch.stack([gradient, update])

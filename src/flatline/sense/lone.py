@@ -107,16 +107,14 @@ def examine(
     found = Examination()
     atlas, names = Atlas(), Names([model])
     tracer = Tracer(names, atlas, Staff())
-    faults: list[Exception] = []
     total: dict[Any, Vitals] = {}
     with _untouched(model):
         for batch in batches:
-            exam = Exam(tracer, lambda module: names.module(module) is not None, faults.append)
+            exam = Exam(tracer, lambda module: names.module(module) is not None)
             exam.open()
             try:
                 loss = _loss(model, batch, loss_fn)
             finally:
-                exam.pull()
                 exam.close()
             _differentiate(model, loss)
             pending = exam.finish()
@@ -128,11 +126,11 @@ def examine(
                 total[place] = merge(total[place], part) if place in total else part
                 found.measures[place.name] = {**measures[place], "update_ratio": float("nan")}
             found.batches += 1
-            if faults:
+            if exam.fault is not None:
                 raise UnsupportedError(
                     f"expected to follow {type(model).__name__}, found a fault inside flatline "
-                    f"({type(faults[0]).__name__}: {faults[0]}); please report it"
-                ) from faults[0]
+                    f"({type(exam.fault).__name__}: {exam.fault}); please report it"
+                ) from exam.fault
     if not found.batches:
         raise UsageError(
             "expected batches to examine the model on, found none; give an iterable of "
