@@ -44,6 +44,7 @@ class Place:
         feeds: The feeding parameters.
         reads: Names of reading parameters, in the order seen.
         noisy: Dropout stands around the nonlinearity: a zero gradient may be chance.
+        gated: The unit's output is the nonlinearity's times a linear map's.
         seen: It holds statistics, so it is no mere part of a formula.
     """
 
@@ -55,6 +56,7 @@ class Place:
     feeds: tuple[Feed, ...]
     reads: dict[str, None] = field(default_factory=dict)
     noisy: bool = False
+    gated: bool = False
     seen: bool = False
 
     @property

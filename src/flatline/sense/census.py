@@ -121,7 +121,7 @@ class Census:
                 self._add(place, roll, index, "none")
 
     def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
-        window = Window(place.activation, place.units)
+        window = Window(place.activation, place.units, place.gated)
         self._entries[place] = Entry(place, roll, index, window, kind)
 
     @staticmethod
@@ -172,7 +172,7 @@ class Census:
             entry.pulse = member.pulse
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
-                entry.window = Window(place.activation, place.units)
+                entry.window = Window(place.activation, place.units, place.gated)
             else:
                 previous[place.name] = None
             entry.window.add(vitals)
