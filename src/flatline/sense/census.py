@@ -69,15 +69,21 @@ class Census:
 
     # -- at an exam, before the update --------------------------------------------------------
 
-    def collect(self, exam: Exam, owners: Owners) -> None:
-        """Take what an exam read, and enter sites seen for the first time."""
+    def collect(self, exam: Exam, owners: Owners, updated: bool = False) -> None:
+        """Take what an exam read, and enter sites seen for the first time.
+
+        Args:
+            exam: The exam.
+            owners: Gives the optimizers with their parameters.
+            updated: The weights have been updated already.
+        """
         self._pending = exam.finish()
         places = self._atlas.settle()
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())
         seen = dict.fromkeys(reading.place for reading, _ in self._pending)
-        self._movements = {place: Movement(place) for place in seen}
+        self._movements = {place: Movement(place, updated=updated) for place in seen}
         self.own = exam.own
 
     def _enter(
@@ -139,6 +145,14 @@ class Census:
 
     @property
     def full(self) -> bool:
+    def doubt(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The gradients of this step do not cover all that the step computed."""
+        self.take()
+        for owner, beats in self._pulses:
+            if owner == id(optimizer):
+                for index in range(len(beats.places)):
+                    beats.roll.doubt(index, step)
+
         """Whether some pulse must be taken before the next step."""
         return any(beats.full for _, beats in self._pulses)
 
