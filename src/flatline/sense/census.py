@@ -279,7 +279,7 @@ def fetch(
     numbers = iter(_to_host(flats))
     found: dict[Place, Vitals] = {}
     ranks: dict[Place, float] = {}
-    cold: dict[Place, int] = {}
+    cold: dict[Place, float] = {}
     for reading, _ in pending:
         shown = harvest(reading, next(numbers))
         place, vitals = reading.place, shown.vitals

@@ -32,7 +32,9 @@ class Staff:
     def __init__(self) -> None:
         self.batch = Batch(1)
         self.staged: list[Reading] = []
-        self.done: list[tuple[Reading, Tensor]] = []
+        self.done: list[Reading] = []
+        self.inputs: set[int] = set()
+        self._draws = 0
 
     def before(self, place: Place, z: Tensor, spread: Spread) -> Reading:
         """Read a pre-activation; see :class:`flatline.anatomy.tracer.Observer`."""
@@ -55,31 +57,47 @@ class Staff:
 
     def read(self, token: Reading, columns: Tensor | None) -> None:
         """Note how strongly the units are read."""
+        token.listen()
         if columns is not None:
             token.read(columns)
 
     def leak(self, token: Reading) -> None:
         """Note a use that no parameter shows."""
+        token.listen()
         token.leaked = True
 
     def commit(self) -> None:
         """The staged forward passes were trained on: merge what shares a place."""
-        merged: dict[Place, Reading] = {}
+        merged: dict[tuple[Place, int], Reading] = {}
         for reading in self.staged:
             if reading.dropped or reading.h_sum is None:
                 continue
-            known = merged.get(reading.place)
+            key = reading.place, reading.batch.draw
+            known = merged.get(key)
             if known is None or not known.absorb(reading):
                 if known is not None:
                     self._finish(known)
-                merged[reading.place] = reading
+                merged[key] = reading
         for reading in merged.values():
             self._finish(reading)
         self.staged = []
+        self.inputs = set()
+
+    def draw(self, x: Tensor) -> int:
+        """Number of the draw of examples that ``x`` is, given to a call from outside the model.
+
+        What was computed from earlier calls, or lies in the same memory as their inputs (a time
+        step of a sequence, the same batch once more), is about the same examples.
+        """
+        home = x.untyped_storage().data_ptr() if x.layout is torch.strided else id(x)
+        if self.staged and not x.requires_grad and home not in self.inputs:
+            self._draws += 1
+        self.inputs.add(home)
+        return self._draws
 
     def _finish(self, reading: Reading) -> None:
         reading.place.seen = True
-        self.done.append((reading, reading.flat()))
+        self.done.append(reading)
 
 
 class _Mode(TorchDispatchMode):
@@ -272,7 +290,7 @@ class Exam:
         self._training = module.training
         x = _first_tensor((*args, *kwargs.values()))
         if x is not None:
-            self.staff.batch = _batch_of(x, module)
+            self.staff.batch = _batch_of(x, module)._replace(draw=self.staff.draw(x))
         if not self._pushed:
             self._mode.__enter__()  # type: ignore[no-untyped-call]
             self._pushed = True
@@ -283,7 +301,7 @@ class Exam:
             return
         x, batch = args[0], self.staff.batch
         if x.ndim == 3 and batch.axis == 0 and x.shape[0] == batch.examples != x.shape[1]:
-            self.staff.batch = Batch(x.shape[1], 1, x.shape[0])
+            self.staff.batch = batch._replace(examples=x.shape[1], axis=1, positions=x.shape[0])
 
     def before_backward(self) -> None:
         """Backward begins: stop looking, and listen to the gradients."""
@@ -306,7 +324,7 @@ class Exam:
         self.close()
         if not self._trained and not self._broken:
             self.guard(self.staff.commit)
-        return [] if self._broken else self.staff.done
+        return [] if self._broken else [(reading, reading.flat()) for reading in self.staff.done]
 
 
 def _first_tensor(values: Iterable[Any]) -> Tensor | None:
