@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -125,6 +126,7 @@ class Census:
             roll = Roll([Member(place.units, "none", False) for place in silent])
             for index, place in enumerate(silent):
                 self._add(place, roll, index, "none")
+        self._entries = {place: self._entries[place] for place in places}
 
     def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
         window = Window(place.activation, place.units, place.gated)
@@ -143,8 +145,6 @@ class Census:
             if owner == key:
                 beats.beat(step)
 
-    @property
-    def full(self) -> bool:
     def doubt(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """The gradients of this step do not cover all that the step computed."""
         self.take()
@@ -153,6 +153,8 @@ class Census:
                 for index in range(len(beats.places)):
                     beats.roll.doubt(index, step)
 
+    @property
+    def full(self) -> bool:
         """Whether some pulse must be taken before the next step."""
         return any(beats.full for _, beats in self._pulses)
 
@@ -163,6 +165,7 @@ class Census:
 
     # -- at an exam, after the update ---------------------------------------------------------
 
+    @np.errstate(all="ignore")
     def conclude(self, step: int) -> None:
         """Bring an exam to the host, judge what changed, and write it."""
         start = time.perf_counter()
@@ -173,42 +176,47 @@ class Census:
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
         found, measures = fetch(pending, movements)
+        alive = {place: ~vitals.silent for place, vitals in found.items()}
+        self._compare(step, found, alive, measures)
         changes: dict[Place, Change] = {}
         previous: dict[str, Vitals | None] = {}
         for place, vitals in found.items():
             entry = self._entries[place]
-            member = entry.roll.members[entry.index]
-            member.reliable &= not place.noisy
-            unread = vitals.ignored
             changes[place] = entry.roll.examine(
-                entry.index, step, vitals.fired, vitals.examples, unread, self._complete
+                entry.index, step, alive[place], vitals.examples, self._complete
             )
-            entry.pulse = member.pulse
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
                 entry.window = Window(place.activation, place.units, place.gated)
             else:
                 previous[place.name] = None
             entry.window.add(vitals)
-        self._doubt(step, changes, measures)
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
 
-    def _doubt(
+    def _compare(
         self,
         step: int,
-        changes: dict[Place, Change],
+        found: dict[Place, Vitals],
+        alive: dict[Place, npt.NDArray[np.bool_]],
         measures: dict[Place, dict[str, float]],
     ) -> None:
-        """Lose faith in zeros of the pulse where something hides life.
+        """Set the exam against the pulse, and lose faith in zeros where something hides life.
 
-        Where an example sends no gradient at all, a unit that fires on it alone looks silent.
+        Where an example sends no gradient at all, a unit that fires on it alone looks silent;
+        where that was not heard, it cannot be excluded.
         Where a unit was seen to fire unnoticed, something that was not foreseen hides life, in
         any site.
         """
-        hidden = any(change.hidden for change in changes.values())
-        for entry in self._entries.values():
-            if hidden or measures.get(entry.place, {}).get("cold", 0) > 0:
+        hidden = False
+        for place, vitals in found.items():
+            entry = self._entries[place]
+            # A unit that jumps from rail to rail has no slope anywhere that could show it.
+            unread = vitals.ignored | (vitals.fired == 0)
+            hidden |= entry.roll.compare(entry.index, step, alive[place], unread, self._complete)
+            entry.pulse = entry.roll.members[entry.index].pulse
+        for place, entry in self._entries.items():
+            if hidden or place.noisy or measures.get(place, {}).get("cold", 0) != 0:
                 entry.roll.doubt(entry.index, step)
 
     def _write(
@@ -227,7 +235,7 @@ class Census:
             self._recorder.anatomy(*anatomy)
             self._written = anatomy
         for place, change in changes.items():
-            for kind, units in (("death", change.died), ("revival", change.revived)):
+            for kind, units in (("revival", change.revived), ("death", change.died)):
                 if len(units):
                     self._recorder.event(step, place.name, kind, units.tolist(), {})
         self._recorder.exam(
