@@ -113,6 +113,7 @@ UNREACHED = {
     "Watcher._search", "Watcher._miss", "Watcher._pass_over", "Watcher._count", "Names.adopt",
     "Watcher._say_progress", "Census.silent", "Census._distrust", "RunWriter.metric",
     "Atlas.miss", "Staff.forget", "Tracer.stuck", "Pulse._whole", "Roll._wait", "RunWriter.note",
+    "Census.doubt",
 }  # fmt: skip
 #: Called before the program starts, where an error is the user's to see.
 BEFORE = {"RunWriter.__init__"}

@@ -50,6 +50,7 @@ class Probe:
         side: ``"output"`` of that module, or its ``"input"`` (after a residual add, for example).
         axis: Axis of the units; axis 0 holds the examples.
         half: Take only this half (0 or 1) along the unit axis: gated units.
+        times: Module whose output multiplies the activation: gated units of two layers.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Probe:
     side: str = "output"
     axis: int = -1
     half: int | None = None
+    times: str = ""
 
 
 @dataclass(frozen=True)
@@ -261,7 +263,7 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.value(x))
 
 
-@workload(30, Probe("gate", "silu"))
+@workload(30, Probe("gate", "silu", times="value"))
 def swiglu() -> Training:
     torch.manual_seed(6)
     model = SwiGLU()

@@ -45,6 +45,7 @@ class Place:
         reads: Names of reading parameters, in the order seen.
         mixed: Something that these parameters did not make is added (a residual connection).
         noisy: Dropout stands around the nonlinearity: a zero gradient may be chance.
+        gated: The unit's output is the nonlinearity's times a linear map's.
         seen: It holds statistics, so it is no mere part of a formula.
     """
 
@@ -57,6 +58,7 @@ class Place:
     reads: dict[str, None] = field(default_factory=dict)
     mixed: bool = False
     noisy: bool = False
+    gated: bool = False
     seen: bool = False
 
     @property

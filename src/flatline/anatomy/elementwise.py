@@ -187,6 +187,7 @@ def _gate(tracer: Tracer, gate: Label, other: Label, out: Tensor) -> None:
         replace(feed, mixes=True) for feed in other.origin.feeds if feed.name not in known
     )
     place = tracer.place(gate, token.place.activation, extra) if extra else token.place
+    place.gated = True
     tracer.observer.gated(token, place, out)
     assert gate.spread is not None
     # Later operators count the units of the product from 0.

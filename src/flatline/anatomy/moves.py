@@ -145,6 +145,7 @@ def _glu(tracer: Tracer, label: Label, args: Args, kwargs: Kwargs, results: list
         return
     label = replace(label, spread=gate)
     place = tracer.place(label, activations.get("sigmoid"))
+    place.gated = True
     token = tracer.observer.before(place, x.narrow(dim, half, half), gate, label.inputs)
     tracer.observer.after(token, out)
     spread = replace(gate, start=0)

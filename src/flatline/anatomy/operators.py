@@ -98,9 +98,10 @@ NONLINEAR: dict[str, Callable[[Args, Kwargs], Activation | None]] = {
     "clamp_max": lambda args, kwargs: _clipped(-math.inf, _get(args, kwargs, 1, "max", 0.0)),
 }
 
-#: Keep the logical order of the elements.
+#: Keep the logical order of the elements. Autograd detaches what it saves, so that alone is no use.
 RESHAPING = frozenset(
     [
+        "detach",
         "view",
         "_unsafe_view",
         "reshape",
@@ -162,7 +163,6 @@ ENDING = frozenset(
     [
         "_softmax",
         "_log_softmax",
-        "detach",
         "as_strided",
         "cumsum",
         "sort",

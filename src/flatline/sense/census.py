@@ -70,15 +70,21 @@ class Census:
 
     # -- at an exam, before the update --------------------------------------------------------
 
-    def collect(self, exam: Exam, owners: Owners) -> None:
-        """Take what an exam read, and enter sites seen for the first time."""
+    def collect(self, exam: Exam, owners: Owners, updated: bool = False) -> None:
+        """Take what an exam read, and enter sites seen for the first time.
+
+        Args:
+            exam: The exam.
+            owners: Gives the optimizers with their parameters.
+            updated: The weights have been updated already.
+        """
         self._pending = exam.finish()
         places = self._atlas.settle()
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())
         seen = dict.fromkeys(reading.place for reading, _ in self._pending)
-        self._movements = {place: Movement(place) for place in seen}
+        self._movements = {place: Movement(place, updated=updated) for place in seen}
         self._looks = {place: self._look(place) for place in seen}
         self.own = exam.own
 
@@ -125,9 +131,10 @@ class Census:
             roll = Roll([Member(place.units, "none", False) for place in silent])
             for index, place in enumerate(silent):
                 self._add(place, roll, index, "none")
+        self._entries = {place: self._entries[place] for place in places}
 
     def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
-        window = Window(place.activation, place.units)
+        window = Window(place.activation, place.units, place.gated)
         self._entries[place] = Entry(place, roll, index, window, Drift(place), kind)
 
     @staticmethod
@@ -142,6 +149,14 @@ class Census:
         for owner, beats in self._pulses:
             if owner == key:
                 taps.gradient(beats.beat(step))
+
+    def doubt(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The gradients of this step do not cover all that the step computed."""
+        self.take()
+        for owner, beats in self._pulses:
+            if owner == id(optimizer):
+                for index in range(len(beats.places)):
+                    beats.roll.doubt(index, step)
 
     @property
     def full(self) -> bool:
@@ -172,25 +187,22 @@ class Census:
         looks, self._looks = self._looks, {}
         looks = {place: self._entries[place].drift.settle(row) for place, row in looks.items()}
         found, measures, rows = fetch(pending, movements, looks)
+        alive = {place: ~vitals.silent for place, vitals in found.items()}
+        self._compare(step, found, alive, measures)
         changes: dict[Place, Change] = {}
         previous: dict[str, Vitals | None] = {}
         for place, vitals in found.items():
             entry = self._entries[place]
-            member = entry.roll.members[entry.index]
-            member.reliable &= not place.noisy
-            unread = vitals.ignored
             changes[place] = entry.roll.examine(
-                entry.index, step, vitals.fired, vitals.examples, unread, self._complete
+                entry.index, step, alive[place], vitals.examples, self._complete
             )
-            entry.pulse = member.pulse
             self._advance(step, entry, vitals, rows[place], changes[place].died)
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
-                entry.window = Window(place.activation, place.units)
+                entry.window = Window(place.activation, place.units, place.gated)
             else:
                 previous[place.name] = None
             entry.window.add(vitals)
-        self._doubt(step, changes, measures)
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
 
@@ -211,21 +223,29 @@ class Census:
         if deaths is not None:
             self._recorder.deaths(step, name, deaths.before, deaths.units, deaths.terms)
 
-    def _doubt(
+    def _compare(
         self,
         step: int,
-        changes: dict[Place, Change],
+        found: dict[Place, Vitals],
+        alive: dict[Place, npt.NDArray[np.bool_]],
         measures: dict[Place, dict[str, float]],
     ) -> None:
-        """Lose faith in zeros of the pulse where something hides life.
+        """Set the exam against the pulse, and lose faith in zeros where something hides life.
 
-        Where an example sends no gradient at all, a unit that fires on it alone looks silent.
+        Where an example sends no gradient at all, a unit that fires on it alone looks silent;
+        where that was not heard, it cannot be excluded.
         Where a unit was seen to fire unnoticed, something that was not foreseen hides life, in
         any site.
         """
-        hidden = any(change.hidden for change in changes.values())
-        for entry in self._entries.values():
-            if hidden or measures.get(entry.place, {}).get("cold", 0) > 0:
+        hidden = False
+        for place, vitals in found.items():
+            entry = self._entries[place]
+            # A unit that jumps from rail to rail has no slope anywhere that could show it.
+            unread = vitals.ignored | (vitals.fired == 0)
+            hidden |= entry.roll.compare(entry.index, step, alive[place], unread, self._complete)
+            entry.pulse = entry.roll.members[entry.index].pulse
+        for place, entry in self._entries.items():
+            if hidden or place.noisy or measures.get(place, {}).get("cold", 0) != 0:
                 entry.roll.doubt(entry.index, step)
 
     def _write(
@@ -244,7 +264,7 @@ class Census:
             self._recorder.anatomy(*anatomy)
             self._written = anatomy
         for place, change in changes.items():
-            for kind, units in (("death", change.died), ("revival", change.revived)):
+            for kind, units in (("revival", change.revived), ("death", change.died)):
                 if len(units):
                     self._recorder.event(step, place.name, kind, units.tolist(), {})
         self._recorder.exam(
@@ -303,7 +323,7 @@ def fetch(
     numbers = iter(_to_host(flats))
     found: dict[Place, Vitals] = {}
     ranks: dict[Place, float] = {}
-    cold: dict[Place, int] = {}
+    cold: dict[Place, float] = {}
     for reading, _ in pending:
         shown = harvest(reading, next(numbers))
         place, vitals = reading.place, shown.vitals

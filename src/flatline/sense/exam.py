@@ -54,7 +54,10 @@ class Staff:
     def __init__(self) -> None:
         self.batch = Batch(1)
         self.staged: list[Reading] = []
-        self.done: list[tuple[Reading, Tensor]] = []
+        self.done: list[Reading] = []
+        self.inputs: set[int] = set()
+        self.hooks: list[RemovableHandle] = []
+        self._draws = 0
 
     def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Reading:
         """Read a pre-activation; see :class:`flatline.anatomy.tracer.Observer`."""
@@ -78,33 +81,54 @@ class Staff:
 
     def read(self, token: Reading, columns: Tensor | None) -> None:
         """Note how strongly the units are read."""
+        self.listen(token)
         if columns is not None:
             token.read(columns)
 
     def leak(self, token: Reading) -> None:
         """Note a use that no parameter shows."""
+        self.listen(token)
         token.leaked = True
+
+    def listen(self, reading: Reading) -> None:
+        """Hear the gradient of a reading's output as it passes."""
+        if not reading.dropped and (hook := reading.listen()) is not None:
+            self.hooks.append(hook)
 
     def commit(self) -> None:
         """The staged forward passes were trained on: merge what shares a place."""
-        merged: dict[Place, Reading] = {}
+        merged: dict[tuple[Place, int], Reading] = {}
         for reading in self.staged:
             if reading.fault is not None:
                 raise reading.fault
             if reading.dropped or reading.h_sum is None:
                 continue
-            known = merged.get(reading.place)
+            key = reading.place, reading.batch.draw
+            known = merged.get(key)
             if known is None or not known.absorb(reading):
                 if known is not None:
                     self._finish(known)
-                merged[reading.place] = reading
+                merged[key] = reading
         for reading in merged.values():
             self._finish(reading)
         self.staged = []
+        self.inputs = set()
+
+    def draw(self, x: Tensor) -> int:
+        """Number of the draw of examples that ``x`` is, given to a call from outside the model.
+
+        What was computed from earlier calls, or lies in the same memory as their inputs (a time
+        step of a sequence, the same batch once more), is about the same examples.
+        """
+        home = x.untyped_storage().data_ptr() if x.layout is torch.strided else id(x)
+        if self.staged and not x.requires_grad and home not in self.inputs:
+            self._draws += 1
+        self.inputs.add(home)
+        return self._draws
 
     def _finish(self, reading: Reading) -> None:
         reading.place.seen = True
-        self.done.append((reading, reading.flat()))
+        self.done.append(reading)
 
 
 class _Mode(TorchDispatchMode):
@@ -175,7 +199,6 @@ class Exam:
         self._thread = threading.get_ident()
         self._patch: Patch | None = None
         self._stance = Stance()
-        self._hooks: list[RemovableHandle] = []
 
     # -- what the mode asks -------------------------------------------------------------------
 
@@ -237,7 +260,7 @@ class Exam:
     def close(self) -> None:
         """Take everything away that :meth:`open` and the step have put in place."""
         self._closed = True
-        hooks, self._hooks = self._hooks, []
+        hooks, self.staff.hooks = self.staff.hooks, []
         undo: list[Callable[[], object]] = [hook.remove for hook in hooks]
         if self._patch is not None:
             undo.append(self._patch.remove)
@@ -315,7 +338,7 @@ class Exam:
         self._training = module.training
         x = _first_tensor((*args, *kwargs.values()))
         if x is not None:
-            self.staff.batch = _batch_of(x, module)
+            self.staff.batch = _batch_of(x, module)._replace(draw=self.staff.draw(x))
         return True
 
     def _check_axis(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -324,14 +347,13 @@ class Exam:
             return
         x, batch = args[0], self.staff.batch
         if x.ndim == 3 and batch.axis == 0 and x.shape[0] == batch.examples != x.shape[1]:
-            self.staff.batch = Batch(x.shape[1], 1, x.shape[0])
+            self.staff.batch = batch._replace(examples=x.shape[1], axis=1, positions=x.shape[0])
 
     def before_backward(self) -> None:
         """Backward begins: stop looking, and listen to the gradients."""
         self._pull()
         for reading in self.staff.staged:
-            if not reading.dropped and (hook := reading.listen()) is not None:
-                self._hooks.append(hook)
+            self.staff.listen(reading)
 
     def after_backward(self) -> None:
         """Backward ended: the staged forward passes were trained on."""
@@ -349,7 +371,7 @@ class Exam:
             attempt(self, self.staff.commit)
         done = [] if self.fault is not None else self.staff.done
         self._tracer.observer = Staff()  # or the tracer would keep the readings until the next exam
-        return done
+        return [(reading, reading.flat()) for reading in done]
 
 
 def _first_tensor(values: Iterable[Any]) -> Tensor | None:

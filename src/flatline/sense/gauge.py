@@ -42,11 +42,14 @@ class Batch(NamedTuple):
         examples: Number of examples.
         axis: Dimension of the inputs that runs over them (1 for time-first sequences).
         positions: Positions of one example in the input, where rows stand for tokens.
+        draw: Number of the draw of examples within the step: calls on the same draw are positions
+            of its examples, other draws are further examples.
     """
 
     examples: int
     axis: int = 0
     positions: int = 1
+    draw: int = 0
 
 
 def arrange(tensor: Tensor, spread: Spread, batch: Batch) -> Tensor:
@@ -156,6 +159,7 @@ class Reading:
     output: Callable[[], Tensor | None] = _gone
     inputs: Inputs | None = None
     fault: Exception | None = None
+    hooked: bool = False
 
     @classmethod
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
@@ -175,25 +179,27 @@ class Reading:
         extrema = [low.amin(dim=0), high.amax(dim=0)]
         return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
 
-    def take(self, h: Tensor, spread: Spread | None = None) -> None:
+    def take(self, h: Tensor) -> None:
         """Read the outputs (again, when a gate multiplies them later)."""
-        output, h = h, arrange(h, spread or self.spread, self.batch)
+        if self.place.activation.can_die:
+            self.output, self.hooked = weakref.ref(h), False
+        h = arrange(h, self.spread, self.batch)
         self.h_sum = torch.linalg.vector_norm(h, 1, dim=(0, 1, 3))
         self.h_extrema = [h.amin(dim=(0, 1, 3)), h.amax(dim=(0, 1, 3))]
         rows = h[:RANK_ROWS].mean(dim=(1, 3))
         self.gram = rows @ rows.t()
-        if self.place.activation.can_die:
-            self.output = weakref.ref(output)
 
     def listen(self) -> RemovableHandle | None:
         """Hear the gradient of the output as it passes, to learn which examples send none.
 
         A flat loss, masked targets or silent layers downstream make gradients vanish exactly, and
-        a unit that fires only on such examples looks silent to the pulse.
+        a unit that fires only on such examples looks silent to the pulse. To be called when the
+        output is part of the graph already and not gone yet: where it is used.
         """
-        h = self.output()
+        h = None if self.hooked else self.output()
         if h is None or not h.requires_grad:
             return None
+        self.hooked = True
 
         def hear(gradient: Tensor) -> None:
             try:
@@ -217,7 +223,7 @@ class Reading:
         self.reach = reach if self.reach is None else torch.maximum(self.reach, reach)
 
     def absorb(self, other: Reading) -> bool:
-        """Merge another call on the same examples; ``False`` when the examples differ.
+        """Merge another call on the same examples; ``False`` when their number differs.
 
         A unit fired on an example if it did in any call, and sat on a rail if it did in all.
         """
@@ -259,7 +265,8 @@ class Reading:
             ignored,
             *self.probes.unbind(dim=1),
         ]
-        cold = torch.zeros(1, device=zero.device) if self.cold is None else self.cold.reshape(1)
+        unheard = math.nan if self.place.activation.can_die else 0.0
+        cold = zero.new_full((1,), unheard) if self.cold is None else self.cold.reshape(1)
         gram = [] if self.gram is None else [self.gram.reshape(-1)]
         dtype = torch.float64 if zero.dtype == torch.float64 else torch.float32
         return torch.cat([row.to(dtype) for row in [cold, *rows, *gram]])
@@ -280,12 +287,12 @@ class Harvest(NamedTuple):
     Attributes:
         vitals: Vitals of its units.
         effective_rank: Effective rank of the outputs of some of its examples.
-        cold: Examples from which no gradient reached the units.
+        cold: Examples from which no gradient reached the units; NaN where that was not heard.
     """
 
     vitals: Vitals
     effective_rank: float
-    cold: int
+    cold: float
 
 
 def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
@@ -296,7 +303,7 @@ def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
         numbers: Its :meth:`Reading.flat`, on the host.
     """
     units = reading.place.units
-    cold, numbers = int(numbers[0]), numbers[1:]
+    cold, numbers = float(numbers[0]), numbers[1:]
     rows = numbers[: _ROWS * units].reshape(_ROWS, units)
     fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, ignored = rows[:10]
     single = np.float32

@@ -46,9 +46,10 @@ class Movement:
 
     Args:
         place: The site.
+        updated: There is no step to come whose update could be measured.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, updated: bool = False) -> None:
         self._place = place
         self._feed = place.matrix or place.beacon
         self._before: Tensor | None = None
@@ -56,7 +57,7 @@ class Movement:
         feed = self._feed
         if feed is None:
             return
-        weight = self._weight()
+        weight = None if updated else self._weight()
         if weight is not None:
             self._before = weight.clone()
         if feed.parameter.grad is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -119,12 +119,13 @@ def examine(
             _differentiate(model, loss)
             pending = exam.finish()
             atlas.settle()
-            movements = {reading.place: Movement(reading.place) for reading, _ in pending}
-            vitals, measures, _ = fetch(pending, movements)
-            for place, part in vitals.items():
-                part = replace(part, update=part.update * float("nan"))
-                total[place] = merge(total[place], part) if place in total else part
-                found.measures[place.name] = {**measures[place], "update_ratio": float("nan")}
+            places = dict.fromkeys(reading.place for reading, _ in pending)
+            movements = {place: Movement(place, updated=True) for place in places}
+            with np.errstate(all="ignore"):
+                vitals, measures, _ = fetch(pending, movements)
+                for place, part in vitals.items():
+                    total[place] = merge(total[place], part) if place in total else part
+                    found.measures[place.name] = measures[place]
             found.batches += 1
             if exam.fault is not None:
                 raise UnsupportedError(

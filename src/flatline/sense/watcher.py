@@ -91,6 +91,8 @@ class Watcher:
         self._stepped: set[int] = set()
         self._expected: set[int] = set()
         self._exam: Exam | None = None
+        self._closure = False
+        self._backwards = 0
         self._wanted = False
         self._lost: set[str] = set()
         self._pid = os.getpid()
@@ -215,7 +217,9 @@ class Watcher:
         """``backward()`` is about to run on ``tensors``."""
         if self.off or torch._C._current_graph_task_id() != -1:
             return  # a backward pass inside another one is no loss's
-        self.guard("taps", self.taps.backward, tensors)
+        self._backwards += 1
+        if self._backwards == 1 or not self._closure:  # a closure computes the same loss anew
+            self.guard("taps", self.taps.backward, tensors)
         if self._exam is not None:
             self.guard("exam", self._exam.before_backward)
 
@@ -285,22 +289,26 @@ class Watcher:
         if key in self._stepped:
             self._end_tick(start)
         # With a closure the gradients of this step are made inside it.
-        if not _has_closure(args, kwargs):
+        self._closure, self._backwards = _has_closure(args, kwargs), 0
+        if not self._closure:
             self._measure(optimizer)
         self.pacer.spent += time.perf_counter() - start
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
-        """Gradients of the step are complete and the update has not happened."""
+        """Gradients of the step are complete; the update has happened only with a closure."""
         if self._exam is not None and self._expected <= self._stepped | {id(optimizer)}:
             exam, self._exam = self._exam, None
             self._examined = True
             try:
-                self.guard("exam", self._census.collect, exam, self._parameters)
+                self.guard("exam", self._census.collect, exam, self._parameters, self._closure)
             finally:
                 exam.close()
             if exam.fault is not None:
                 self.lose("exam", exam.fault)
         self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
+        if self._closure and self._backwards > 1:
+            # The gradients are those of the last evaluation alone.
+            self.guard("pulse", self._census.doubt, optimizer, self.step)
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
         known = [optimizer for ref in self._optimizers.values() if (optimizer := ref()) is not None]
@@ -310,8 +318,9 @@ class Watcher:
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         start = time.perf_counter()
-        if _has_closure(args, kwargs):
+        if self._closure:
             self._measure(optimizer)
+            self._closure = False
         if not self._stepped:
             self.guard("taps", self.taps.step, self.step, optimizer)
         self._stepped.add(id(optimizer))
