@@ -19,14 +19,17 @@ from torch.utils import _python_dispatch
 
 import flatline
 from flatline import api
-from flatline.anatomy import atlas, labels, roots, tracer
+from flatline.anatomy import atlas, labels, producers, roots, tracer
 from flatline.record import schema
 from flatline.record.writer import RunWriter
 from flatline.sense import (
     census,
+    drift,
     exam,
     gauge,
     gradients,
+    harvest,
+    layers,
     pacer,
     patch,
     pulse,
@@ -98,17 +101,20 @@ STEPS = 4
 KINDS = (
     watcher.Watcher, census.Census, exam.Exam, exam.Staff, tracer.Tracer, atlas.Atlas, atlas.Place,
     labels.Labels, roots.Names, gauge.Reading, pulse.Pulse, pulse.Source, roll.Roll, window.Window,
-    taps.Taps, pacer.Pacer, gradients.Movement, patch.Patch, stance.Stance, RunWriter,
+    taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
+    stance.Stance, RunWriter,
 )  # fmt: skip
 FUNCTIONS = (
     (exam, "unseen"), (exam, "simulated"), (exam, "lay_below"), (exam, "withdraw"),
-    (census, "fetch"), (census, "harvest"), (gauge, "unseen"),
+    (census, "fetch"), (census, "shifts"), (gauge, "unseen"), (harvest, "measure"),
+    (harvest, "ranks"), (harvest, "concentration"), (harvest, "twins"), (producers, "of_rows"),
+    (producers, "of_patches"), (gauge, "joined"),
 )  # fmt: skip
 #: Not on the way of this program: asked for by benchmarks and debuggers, told of faults, or
 #: covered by a test further down.
 UNREACHED = {
     "Watcher.nbytes", "Watcher.sites", "Census.nbytes", "Census.__len__", "Pulse.nbytes",
-    "Roll.nbytes", "Window.nbytes", "Place.__repr__", "Reading.__repr__", "Names.__bool__",
+    "Roll.nbytes", "Window.nbytes", "Drift.nbytes", "Place.__repr__", "Reading.__repr__", "Names.__bool__",
     "Watcher.lose", "Census.discard", "RunWriter.lost", "RunWriter._fail",
     "Watcher._search", "Watcher._miss", "Watcher._pass_over", "Watcher._count", "Names.adopt",
     "Watcher._say_progress", "Census.silent", "Census._distrust", "RunWriter.metric",

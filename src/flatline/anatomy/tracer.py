@@ -416,7 +416,8 @@ def _columns(
         reach = weight.abs().amax(dim=(1, *range(3, weight.ndim))).reshape(-1)
     else:
         others = [dim for dim in range(weight.ndim) if dim != axis % weight.ndim]
-        reach = torch.linalg.vector_norm(weight.detach(), float("inf"), dim=others)
+        weight = weight.detach()
+        reach = torch.maximum(weight.amax(dim=others), -weight.amin(dim=others))
     x_axis %= x.ndim
     inner = 1 if spread.axis(x.shape) == x_axis else spread.inner
     if reach.numel() % (spread.count * inner) or reach.numel() != x.shape[x_axis]:

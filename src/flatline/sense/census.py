@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +18,16 @@ from flatline.anatomy.site import Site, Unplaced
 from flatline.sense import pulse
 from flatline.sense.drift import Drift
 from flatline.sense.exam import Exam
-from flatline.sense.gauge import Reading, harvest
+from flatline.sense.gauge import Reading
 from flatline.sense.gradients import Movement
+from flatline.sense.harvest import fetch
+from flatline.sense.layers import NUMBERS, Layer
+from flatline.sense.measures import shifts
 from flatline.sense.pulse import Pulse
 from flatline.sense.recorder import Recorder
 from flatline.sense.roll import Change, Member, Roll
 from flatline.sense.taps import Taps
-from flatline.sense.vitals import Ledger, Vitals, merge
+from flatline.sense.vitals import Ledger, Vitals
 from flatline.sense.window import WINDOW_EXAMPLES, Window
 
 Owners = Callable[[], list[tuple[torch.optim.Optimizer, list[Tensor]]]]
@@ -40,6 +42,7 @@ class Entry:
     index: int
     window: Window
     drift: Drift
+    layer: Layer
     pulse: str
 
 
@@ -60,7 +63,7 @@ class Census:
         self._pulses: list[tuple[int, Pulse]] = []
         self._pending: list[tuple[Reading, Tensor]] = []
         self._movements: dict[Place, Movement] = {}
-        self._looks: dict[Place, Tensor] = {}
+        self._looks: dict[Place, tuple[Tensor, Tensor]] = {}
         self._written: tuple[tuple[Site, ...], tuple[Unplaced, ...]] | None = None
         self.own = 0.0
         self.batch = 0
@@ -88,9 +91,11 @@ class Census:
         self._looks = {place: self._look(place) for place in seen}
         self.own = exam.own
 
-    def _look(self, place: Place) -> Tensor:
+    def _look(self, place: Place) -> tuple[Tensor, Tensor]:
+        """The layer that feeds a site, before the update: taken apart, and in a few numbers."""
         inputs = reduce(joined, (one.inputs for one, _ in self._pending if one.place is place))
-        return self._entries[place].drift.look(inputs)
+        entry = self._entries[place]
+        return entry.drift.look(inputs), entry.layer.read(inputs)
 
     def _enter(
         self,
@@ -135,7 +140,7 @@ class Census:
 
     def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
         window = Window(place.activation, place.units, place.gated)
-        self._entries[place] = Entry(place, roll, index, window, Drift(place), kind)
+        self._entries[place] = Entry(place, roll, index, window, Drift(place), Layer(place), kind)
 
     @staticmethod
     def _distrust(entry: Entry) -> None:
@@ -185,8 +190,12 @@ class Census:
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
         looks, self._looks = self._looks, {}
-        looks = {place: self._entries[place].drift.settle(row) for place, row in looks.items()}
-        found, measures, rows = fetch(pending, movements, looks)
+        extras = {
+            place: torch.cat([self._entries[place].drift.settle(rows).reshape(-1), numbers])
+            for place, (rows, numbers) in looks.items()
+        }
+        harvest = fetch(pending, movements, extras)
+        found, measures = harvest.vitals, harvest.measures
         alive = {place: ~vitals.silent for place, vitals in found.items()}
         self._compare(step, found, alive, measures)
         changes: dict[Place, Change] = {}
@@ -196,7 +205,8 @@ class Census:
             changes[place] = entry.roll.examine(
                 entry.index, step, alive[place], vitals.examples, self._complete
             )
-            self._advance(step, entry, vitals, rows[place], changes[place].died)
+            shown = harvest.extras[place].astype(np.float32)
+            measures[place] |= self._advance(step, entry, vitals, shown, changes[place].died)
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
                 entry.window = Window(place.activation, place.units, place.gated)
@@ -211,17 +221,24 @@ class Census:
         step: int,
         entry: Entry,
         vitals: Vitals,
-        rows: npt.NDArray[np.float32],
+        shown: npt.NDArray[np.float32],
         died: npt.NDArray[np.intp],
-    ) -> None:
-        """Take apart how the site's pre-activations moved since the exam before."""
+    ) -> dict[str, float]:
+        """Take apart how the site's pre-activations moved since the exam before.
+
+        Returns:
+            Numbers about the layer.
+        """
         name = entry.place.name
-        deaths = entry.drift.advance(step, vitals, entry.window.vitals().z_std, rows, died)
+        rows, numbers = np.split(shown, [entry.drift.ROWS * entry.place.units])
+        rows = rows.reshape(entry.drift.ROWS, -1)
+        deaths, shift = entry.drift.advance(step, vitals, entry.window.vitals().z_std, rows, died)
         if entry.drift.birth is not None:
             self._recorder.birth(step, name, entry.drift.birth)
             entry.drift.birth = None
         if deaths is not None:
             self._recorder.deaths(step, name, deaths.before, deaths.units, deaths.terms)
+        return dict(zip(NUMBERS, numbers.tolist(), strict=True)) | shifts(shift, vitals.z_std)
 
     def _compare(
         self,
@@ -302,69 +319,3 @@ class Census:
         windows = sum(entry.window.nbytes for entry in self._entries.values())
         drifts = sum(entry.drift.nbytes for entry in self._entries.values())
         return sum(rolls.values()) + rings + windows + drifts
-
-
-def fetch(
-    pending: list[tuple[Reading, Tensor]],
-    movements: dict[Place, Movement],
-    looks: dict[Place, Tensor] | None = None,
-) -> tuple[
-    dict[Place, Vitals], dict[Place, dict[str, float]], dict[Place, npt.NDArray[np.float32]]
-]:
-    """Everything an exam read, with one transfer per device.
-
-    Returns:
-        Vitals of each place, numbers about each as a whole, and the rows of ``looks``.
-    """
-    looks = looks or {}
-    moved = {place: movement.numbers() for place, movement in movements.items()}
-    flats = [flat for _, flat in pending]
-    flats += [numbers.reshape(-1) for numbers in (*moved.values(), *looks.values())]
-    numbers = iter(_to_host(flats))
-    found: dict[Place, Vitals] = {}
-    ranks: dict[Place, float] = {}
-    cold: dict[Place, float] = {}
-    for reading, _ in pending:
-        shown = harvest(reading, next(numbers))
-        place, vitals = reading.place, shown.vitals
-        ranks.setdefault(place, shown.effective_rank)
-        cold[place] = cold.get(place, 0) + shown.cold
-        found[place] = merge(found[place], vitals) if place in found else vitals
-    for place, movement in movements.items():
-        gradient, update = next(numbers).reshape(2, place.units).astype(np.float32)
-        bad = ~np.isfinite(gradient) & (movement.gradient is not None)
-        vitals = found[place]
-        nonfinite = vitals.nonfinite | bad
-        found[place] = replace(vitals, gradient=gradient, update=update, nonfinite=nonfinite)
-    measures = {
-        place: {"cold": cold[place], "effective_rank": ranks[place], **_measures(vitals)}
-        for place, vitals in found.items()
-    }
-    rows = {place: next(numbers).astype(np.float32).reshape(-1, place.units) for place in looks}
-    return found, measures, rows
-
-
-def _to_host(flats: list[Tensor]) -> list[np.ndarray[Any, np.dtype[np.floating[Any]]]]:
-    """All tensors as arrays, with one transfer per device."""
-    found: list[Any] = [None] * len(flats)
-    devices: dict[torch.device, list[int]] = {}
-    for place, flat in enumerate(flats):
-        devices.setdefault(flat.device, []).append(place)
-    for places in devices.values():
-        joined = torch.cat([flats[place] for place in places]).cpu().numpy()
-        ends = np.cumsum([flats[place].numel() for place in places])
-        for place, part in zip(places, np.split(joined, ends[:-1]), strict=True):
-            found[place] = part
-    return found
-
-
-def _measures(vitals: Vitals) -> dict[str, float]:
-    """One number per site for the history of exams."""
-    with np.errstate(invalid="ignore"):
-        gradients = vitals.gradient[np.isfinite(vitals.gradient)]
-        updates = vitals.update[np.isfinite(vitals.update)]
-        return {
-            "batch": vitals.examples,
-            "gradient_rms": float(np.sqrt(np.mean(gradients**2.0))) if len(gradients) else np.nan,
-            "update_ratio": float(np.median(updates)) if len(updates) else np.nan,
-        }

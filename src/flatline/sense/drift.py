@@ -28,8 +28,8 @@ from flatline.sense.vitals import Vitals
 
 #: What :class:`Deaths` holds of each unit, in this order.
 TERMS = (
-    "z_before", "z_after", "spread_before", "spread_after", "bias", "weight", "input", "shift",
-    "b_after", "wx_first",
+    "z_before", "z_after", "spread_before", "spread_after", "bias", "weight", "input", "b_after",
+    "wx_first",
 )  # fmt: skip
 #: Largest part of z̄ and its spread by which w·x̄ + b may miss it and still count as its maker.
 _MISS = 0.02
@@ -156,7 +156,7 @@ class Drift:
         spread_before: Float,
         rows: Float,
         died: npt.NDArray[np.intp],
-    ) -> Deaths | None:
+    ) -> tuple[Deaths | None, Float]:
         """Go on to this exam.
 
         Args:
@@ -167,7 +167,8 @@ class Drift:
             died: Units newly found silent.
 
         Returns:
-            How they died; ``None`` where none did or there was no exam before.
+            How they died, ``None`` where none did or there was no exam before; and how far the
+            update alone moved z̄ of each unit.
         """
         z, spread = vitals.z_mean, vitals.z_std
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -178,12 +179,12 @@ class Drift:
                 weight = last - (self._z - self._b)
                 rest = z - self._z - bias - weight
                 kept = (self._z, z, spread_before, spread)
-                columns = (*kept, bias, weight, rest, shift, b, first)
+                columns = (*kept, bias, weight, rest, b, first)
                 terms = np.stack([column[died] for column in columns]).astype(np.float32)
                 found = Deaths(step, self._step, died.astype(np.int32), terms)
         self.birth = None if self._step >= 0 else np.concatenate([z, b, spread])
         self._step, self._z, self._b = step, z, b
-        return found
+        return found, shift
 
     def _apart(self, z: Float, rows: Float) -> tuple[Float, Float, Float, Float]:
         """b, w·x̄ of the last exam and of the first, and the shift by the update; NaN if unknown."""

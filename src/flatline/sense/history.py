@@ -72,7 +72,6 @@ class Autopsy:
         bias: Δb between the two.
         weight: Δw·x̄ between the two.
         input: w·Δx̄ between the two.
-        shift: Change of z̄ by the single update right after the exam before, at fixed inputs.
         first: The site's first exam.
         z_first: z̄ at the first exam.
         spread_first: Standard deviation of z at the first exam.
@@ -91,7 +90,6 @@ class Autopsy:
     bias: Float
     weight: Float
     input: Float
-    shift: Float
     first: Int
     z_first: Float
     spread_first: Float

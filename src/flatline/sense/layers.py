@@ -59,7 +59,8 @@ class Layer:
         low, high = rows.amin(dim=0), rows.amax(dim=0)
         largest = torch.maximum(high.max(), -low.min()).clamp_min(torch.finfo(rows.dtype).tiny)
         rms = torch.linalg.vector_norm(rows, dtype=torch.float32) / math.sqrt(rows.numel())
-        return torch.stack([rms, (high - low).max() / largest, (high.max() - low.min()) / largest])
+        spreads = (high - low).max() / largest, (high.max() - low.min()) / largest
+        return torch.stack([rms, *(spread.float() for spread in spreads)])
 
     def _data(self, data: Features) -> Tensor:
         mean = data.total / data.count

@@ -15,9 +15,9 @@ from flatline.anatomy.roots import Names
 from flatline.anatomy.site import Site, Unplaced
 from flatline.anatomy.tracer import Tracer
 from flatline.errors import UnsupportedError, UsageError
-from flatline.sense.census import fetch
 from flatline.sense.exam import Exam, Staff
 from flatline.sense.gradients import Movement
+from flatline.sense.harvest import fetch
 from flatline.sense.vitals import Vitals, merge
 
 LossFunction = Callable[..., Tensor]
@@ -122,10 +122,10 @@ def examine(
             places = dict.fromkeys(reading.place for reading, _ in pending)
             movements = {place: Movement(place, updated=True) for place in places}
             with np.errstate(all="ignore"):
-                vitals, measures, _ = fetch(pending, movements)
-                for place, part in vitals.items():
+                harvest = fetch(pending, movements)
+                for place, part in harvest.vitals.items():
                     total[place] = merge(total[place], part) if place in total else part
-                    found.measures[place.name] = measures[place]
+                    found.measures[place.name] = harvest.measures[place]
             found.batches += 1
             if exam.fault is not None:
                 raise UnsupportedError(
