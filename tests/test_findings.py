@@ -82,8 +82,8 @@ def test_the_message_has_the_numbers() -> None:
         diagnose([site(128, name="features.3")], {"features.3": with_dead(lively(128), 37)})
     )
     assert found.message == (
-        "37 of 128 units of features.3 (relu) never fired for 5,120 examples "
-        "(firing rate below 0.0009, 99 % confidence)"
+        "37 of 128 units of site features.3 (relu) never fired for 5,120 examples "
+        "(firing rate below 0.0009, 99% confidence)"
     )
     assert (found.code, found.severity) == ("dying-relu", "warning")
     assert found.share == 37 / 128
@@ -158,7 +158,7 @@ def test_the_worst_site_leads() -> None:
     assert found.sites == ("net.1", "net.4", "net.0", "net.5", "net.3")
     assert (found.share, found.severity) == (0.4, "critical")
     assert found.message.endswith(
-        "; the same in 4 more sites (net.4 8%, net.0 6%, net.5 5% and 1 more)"
+        "; the same in 4 more sites (net.4: 8%, net.0: 6%, net.5: 5% and 1 more)"
     )
 
 
@@ -192,7 +192,7 @@ def test_each_state_has_its_finding(code, activation, values, number, severity) 
     # Of a group of copies the first is no copy.
     affected = number - 1 if code == "duplicate-units" else number
     assert found.share == affected / 18
-    assert found.message.startswith(f"{affected} of 18 units of net.0 ({activation}) ")
+    assert found.message.startswith(f"{affected} of 18 units of site net.0 ({activation}) ")
 
 
 def test_an_unvisited_site_is_no_illness() -> None:

@@ -115,6 +115,7 @@ class _Watch:
             facts["overhead"] = {
                 "budget": self.budget,
                 "measured": round(pacer.spent / trained, 6) if trained > 0 else 0.0,
+                "spent": round(pacer.spent, 6),
                 "exams": pacer.exams,
             }
         self.writer.facts(**facts)

@@ -83,7 +83,7 @@ def diagnose(
         >>> from flatline import activations
         >>> site = Site("net.0", activations.get("relu"), 4)
         >>> diagnose([site], {}).findings[0].message
-        '4 of 4 units of net.0 (relu) received no example in any exam'
+        '4 of 4 units of site net.0 (relu) received no example in any exam'
     """
     gradients = [windows[site.name].gradient for site in sites if site.name in windows]
     finite = [g[np.isfinite(g)] for g in gradients]

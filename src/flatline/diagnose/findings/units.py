@@ -84,13 +84,13 @@ def _by_share(
 
 def _who(states: States, mask: Bool) -> str:
     site, number = states.site, int(mask.sum())
-    return f"{number:,} of {len(mask):,} units of {site.name} ({site.activation.name})"
+    return f"{number:,} of {len(mask):,} units of site {site.name} ({site.activation.name})"
 
 
 def _others(rest: Sequence[tuple[States, Bool]]) -> str:
     if not rest:
         return ""
-    named = ", ".join(f"{s.site.name} {mask.mean():.0%}" for s, mask in rest[:3])
+    named = ", ".join(f"{s.site.name}: {mask.mean():.0%}" for s, mask in rest[:3])
     more = f" and {len(rest) - 3:,} more" if len(rest) > 3 else ""
     sites = "one more site" if len(rest) == 1 else f"{len(rest):,} more sites"
     return f"; the same in {sites} ({named}{more})"
@@ -103,7 +103,7 @@ def _in_state(chart: Chart, *names: str) -> dict[str, tuple[States, Bool]]:
 def _silence(states: States, mask: Bool) -> str:
     """What is known about silence, with its bound."""
     n = int(states.examples[mask].min())
-    return f"{n:,} examples (firing rate below {float(firing_rate_upper(n)):.2g}, 99 % confidence)"
+    return f"{n:,} examples (firing rate below {float(firing_rate_upper(n)):.2g}, 99% confidence)"
 
 
 def _with_chance(found: Finding | None) -> Finding | None:
