@@ -114,7 +114,8 @@ FUNCTIONS = (
 #: covered by a test further down.
 UNREACHED = {
     "Watcher.nbytes", "Watcher.sites", "Census.nbytes", "Census.__len__", "Pulse.nbytes",
-    "Roll.nbytes", "Window.nbytes", "Drift.nbytes", "Place.__repr__", "Reading.__repr__", "Names.__bool__",
+    "Roll.nbytes", "Window.nbytes", "Drift.nbytes", "Place.__repr__", "Reading.__repr__",
+    "Names.__bool__",
     "Watcher.lose", "Census.discard", "RunWriter.lost", "RunWriter._fail",
     "Watcher._search", "Watcher._miss", "Watcher._pass_over", "Watcher._count", "Names.adopt",
     "Watcher._say_progress", "Census.silent", "Census._distrust", "RunWriter.metric",

@@ -58,7 +58,7 @@ class Layer:
     def _weights(rows: Tensor) -> Tensor:
         low, high = rows.amin(dim=0), rows.amax(dim=0)
         largest = torch.maximum(high.max(), -low.min()).clamp_min(torch.finfo(rows.dtype).tiny)
-        rms = torch.linalg.vector_norm(rows, dtype=torch.float32) / math.sqrt(rows.numel())
+        rms = torch.linalg.vector_norm(rows).float() / math.sqrt(rows.numel())
         spreads = (high - low).max() / largest, (high.max() - low.min()) / largest
         return torch.stack([rms, *(spread.float() for spread in spreads)])
 
