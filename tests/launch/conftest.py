@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +54,32 @@ class Twice:
             timeout=60,
         )
         return done.returncode, ADDRESS.sub("0x", done.stdout), ADDRESS.sub("0x", done.stderr)
+
+    @contextlib.contextmanager
+    def started(
+        self, *command: str, env: dict[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Starts a process and lets go of it only when it has ended, whatever a test finds."""
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env={**self.env, **(env or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    @staticmethod
+    def wait_for_sleep(process: subprocess.Popen[str]) -> None:
+        """Waits until a process, which has nothing else to wait for, sleeps."""
+        stat = Path(f"/proc/{process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] == "R":
+            time.sleep(0.01)
 
     def watched(self, *command: str, **kwargs) -> tuple[int, str, str]:
         return self.run(*self.flatline, "run", *command, **kwargs)

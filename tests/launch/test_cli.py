@@ -182,6 +182,7 @@ def test_session_gets_the_options(twice):
         "max_steps": "7",
         "argv": "['train.py', '--name', 'its own']",
         "quiet": "True",
+        "units": "10000",
     }
 
 
