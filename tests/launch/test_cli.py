@@ -183,6 +183,7 @@ def test_session_gets_the_options(twice):
         "argv": "['train.py', '--name', 'its own']",
         "quiet": "True",
         "units": "10000",
+        "named_store": str(twice.folder / "s.db"),
     }
 
 
@@ -194,7 +195,7 @@ def test_session_gets_the_options(twice):
         ("raise SystemExit(0)", 0, "finished"),
         ("1 / 0", 1, "failed"),
         ("raise KeyboardInterrupt", -2, "interrupted"),
-        ("from flatline.api import StopTraining\nraise StopTraining", 0, "finished"),
+        ("from flatline.session import StopTraining\nraise StopTraining", 0, "finished"),
     ],
 )
 def test_every_ending_leaves_a_report(twice, source, status, word):

@@ -101,6 +101,14 @@ def store_option(command: Command) -> Command:
     )(command)
 
 
+def named(store: Path) -> str | None:
+    """The store as commands that a person types later must name it; ``None`` for the usual one."""
+    with contextlib.suppress(UsageError):  # of a working directory that is gone
+        if store == absolute(STORE):
+            return None
+    return str(store)
+
+
 def output_options(command: Command) -> Command:
     """Adds ``--html``, ``--json``, ``--units`` and ``--quiet``."""
     for option in (

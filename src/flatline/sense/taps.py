@@ -44,6 +44,11 @@ class Taps:
         self._loss = None
 
     @property
+    def waiting(self) -> bool:
+        """Whether ``backward()`` was called since the last step."""
+        return self._loss is not None
+
+    @property
     def full(self) -> bool:
         """Whether the rows should be brought over."""
         return len(self._rows) >= FLUSH

@@ -39,6 +39,10 @@ _PARTS = {
     "taps": "loss and learning rate",
     "hooks": "everything after this step",
 }
+_NO_MODULE = (
+    "what the optimizer updates belongs to no nn.Module; make these tensors parameters of one, "
+    "and call it in the forward pass"
+)
 
 
 class Recorder(Protocol):
@@ -182,7 +186,7 @@ class Watcher:
         optimizers = [known for ref in self._optimizers.values() if (known := ref()) is not None]
         found = roots(parameters_of(optimizers))
         if not found:
-            self.recorder.lost("the model", "no live nn.Module owns what the optimizer updates")
+            self.recorder.lost("the model", _NO_MODULE)
         self._names = self._tracer.names = Names(found)
 
     def _watches(self, module: nn.Module) -> bool:
@@ -247,6 +251,8 @@ class Watcher:
             exam, self._exam = self._exam, None
             self._examined = True
             self.guard("exam", self._census.collect, exam, self._parameters)
+            if self._unsearched:  # no module was called at all
+                self.guard("exam", self._search)
         self.guard("pulse", self._census.beat, optimizer, self.step)
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
@@ -332,6 +338,11 @@ class Watcher:
         if self._stepped:
             self.step += 1
         self.flush()
+
+    @property
+    def knows_optimizers(self) -> bool:
+        """Whether an optimizer was ever constructed."""
+        return bool(self._optimizers)
 
     @property
     def nbytes(self) -> int:

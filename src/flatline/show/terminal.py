@@ -21,7 +21,12 @@ SITES = 24
 GROUPS = 8
 UNSEEN = 8
 NARROW = 60
-_ARROW = {"sick": "bold red", "warning": "bold yellow", "healthy": "bold green"}
+_ARROW = {
+    "sick": "bold red",
+    "warning": "bold yellow",
+    "healthy": "bold green",
+    "unknown": "bold yellow",
+}
 _SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 #: Per kind of unit its mark, its mark in ASCII, and its colour: told apart without colour too.
 MARKS = {
@@ -134,7 +139,7 @@ class _Page:
         return table
 
     def head(self) -> RenderableType:
-        verdict = self.report.verdict
+        verdict = self.report.verdict if self.report.sites else "unknown"
         sentence = self.text("", "")
         sentence.append(f"{verdict.upper()}  ", _ARROW[verdict])
         sentence.append_text(self.text(words.headline(self.report)))
