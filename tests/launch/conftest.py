@@ -6,12 +6,13 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ class Twice:
 
     folder: Path
     env: dict[str, str]
-    flatline: list[str] = field(default_factory=lambda: ["-m", "flatline"])
+    flatline: list[str]  # what follows python to start it
 
     def write(self, name: str, source: str) -> Path:
         path = self.folder / name
@@ -54,6 +55,11 @@ class Twice:
             timeout=60,
         )
         return done.returncode, ADDRESS.sub("0x", done.stdout), ADDRESS.sub("0x", done.stderr)
+
+    @property
+    def shell(self) -> str:
+        """The command as a shell takes it."""
+        return shlex.join([sys.executable, *self.flatline])
 
     @contextlib.contextmanager
     def started(
@@ -107,15 +113,15 @@ def twice(tmp_path: Path) -> Twice:
     }
     folder = tmp_path / "work"
     folder.mkdir()
-    return Twice(folder, env)
+    command = tmp_path / "bin" / "flatline"
+    command.parent.mkdir()
+    command.write_text(ENTRY_POINT)
+    return Twice(folder, env, [str(command)])
 
 
-@pytest.fixture(params=["module", "command"])
-def twice_each(twice: Twice, tmp_path: Path, request: pytest.FixtureRequest) -> Twice:
-    """The same for ``python -m flatline`` and for the installed command."""
-    if request.param == "command":
-        script = tmp_path / "bin" / "flatline"
-        script.parent.mkdir()
-        script.write_text(ENTRY_POINT)
-        twice.flatline = [str(script)]
+@pytest.fixture(params=["command", "module"])
+def twice_each(twice: Twice, request: pytest.FixtureRequest) -> Twice:
+    """The same for the installed command and for ``python -m flatline``."""
+    if request.param == "module":
+        twice.flatline = ["-m", "flatline"]
     return twice

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
@@ -36,7 +35,7 @@ def test_help_is_short_and_light(twice, command):
 def test_help_is_quick(twice):
     def processor_seconds():
         before = os.times()
-        twice.run("-m", "flatline", "--help")
+        twice.run(*twice.flatline, "--help")
         after = os.times()
         return (after.children_user + after.children_system) - (
             before.children_user + before.children_system
@@ -86,7 +85,7 @@ def test_refuses_in_one_sentence(twice, arguments, sentence):
     twice.write("train.py", "raise SystemExit('must not run')")
     (twice.folder / "empty").mkdir()
 
-    status, output, errors = twice.run("-m", "flatline", *arguments)
+    status, output, errors = twice.run(*twice.flatline, *arguments)
 
     if sentence is None:  # python itself runs `-m train.py` as a package's module
         return
@@ -310,7 +309,7 @@ def test_streams_that_take_nothing(twice, streams):
     twice.write("train.py", "import torch")
 
     done = subprocess.run(
-        f"{sys.executable} -m flatline run --quiet {option} train.py {redirection}",
+        f"{twice.shell} run --quiet {option} train.py {redirection}",
         shell=True,
         cwd=twice.folder,
         env=twice.env,
@@ -327,7 +326,7 @@ def test_streams_that_take_nothing(twice, streams):
 def test_output_that_takes_nothing(twice, command, target):
     Store(twice.folder / ".flatline" / "runs.db").close()
     done = subprocess.run(
-        f"{sys.executable} -m flatline {' '.join(command)} >{target}",
+        f"{twice.shell} {' '.join(command)} >{target}",
         shell=True,
         cwd=twice.folder,
         env=twice.env,
@@ -342,7 +341,7 @@ def test_output_that_takes_nothing(twice, command, target):
 
 def test_working_directory_that_is_gone(twice):
     script = twice.write("train.py", "print(__file__)")
-    command = f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m flatline run"
+    command = f"mkdir gone; cd gone; rmdir ../gone; {twice.shell} run"
     for options, status in ((f"--store {twice.folder / 's.db'}", 0), ("", 2)):
         done = subprocess.run(
             f"{command} {options} {script}",
@@ -379,15 +378,15 @@ def stored(twice):
 
 
 def test_report_of_a_stored_run(stored):
-    assert stored.run("-m", "flatline", "report") == (0, "REPORT finished\n", "")
-    assert stored.run("-m", "flatline", "report", "first")[1] == "REPORT failed\n"
-    assert stored.run("-m", "flatline", "report", "--quiet")[1] == ""
+    assert stored.run(*stored.flatline, "report") == (0, "REPORT finished\n", "")
+    assert stored.run(*stored.flatline, "report", "first")[1] == "REPORT failed\n"
+    assert stored.run(*stored.flatline, "report", "--quiet")[1] == ""
 
-    status, output, _ = stored.run("-m", "flatline", "report", "first", "--json", "-", "--units=2")
+    status, output, _ = stored.run(*stored.flatline, "report", "first", "--json", "-", "--units=2")
     assert (status, len(json.loads(output)["units"])) == (0, 2)
 
     status, output, _ = stored.run(
-        "-m", "flatline", "report", "--html", "r.html", "--json", "r.json"
+        *stored.flatline, "report", "--html", "r.html", "--json", "r.json"
     )
     assert (status, output) == (0, "REPORT finished\n")
     assert json.loads((stored.folder / "r.json").read_text())["run"]["status"] == "finished"
@@ -395,12 +394,12 @@ def test_report_of_a_stored_run(stored):
 
 
 def test_list_of_stored_runs(stored):
-    assert stored.run("-m", "flatline", "runs")[1] == "RUN second finished\nRUN first failed\n"
+    assert stored.run(*stored.flatline, "runs")[1] == "RUN second finished\nRUN first failed\n"
 
-    status, output, errors = stored.run("-m", "flatline", "runs", "--json", "-")
+    status, output, errors = stored.run(*stored.flatline, "runs", "--json", "-")
     assert (status, errors) == (0, "")
     assert [run["name"] for run in json.loads(output)] == ["second", "first"]
-    stored.run("-m", "flatline", "runs", "--quiet", "--json", "runs.json")
+    stored.run(*stored.flatline, "runs", "--quiet", "--json", "runs.json")
     assert json.loads((stored.folder / "runs.json").read_text()) == json.loads(output)
 
 
@@ -416,7 +415,7 @@ def test_list_of_stored_runs(stored):
 def test_stores_and_runs_that_are_not_there(stored, arguments, sentence):
     stored.write("song.db", "la la la")
 
-    status, output, errors = stored.run("-m", "flatline", *arguments)
+    status, output, errors = stored.run(*stored.flatline, *arguments)
 
     assert (status, output) == (2, "")
     assert errors.startswith("flatline: expected ")
@@ -438,7 +437,7 @@ def test_colour(stored, env, coloured):
     stored.write("train.py", "import torch; print('plain')")
     env = {"FAKE_COLOUR": "1", "TERM": "xterm", **env}
 
-    assert ("\x1b[1;31m" in stored.run("-m", "flatline", "report", env=env)[1]) == coloured
+    assert ("\x1b[1;31m" in stored.run(*stored.flatline, "report", env=env)[1]) == coloured
     _, output, errors = stored.watched("train.py", env=env)
     assert output == "plain\n"
     assert ("\x1b[1;31m" in errors) == coloured
@@ -447,7 +446,7 @@ def test_colour(stored, env, coloured):
 def test_terminal_that_cannot_show_every_letter(stored):
     env = {"PYTHONIOENCODING": "ascii", "FAKE_COLOUR": "☠"}
 
-    assert stored.run("-m", "flatline", "report", env=env) == (0, "? REPORT finished\n", "")
+    assert stored.run(*stored.flatline, "report", env=env) == (0, "? REPORT finished\n", "")
 
 
 CASES = """
@@ -483,7 +482,7 @@ def test_examine(twice, target, status, message):
     twice.write("pkg/models.py", CASES)
     twice.write("broken.py", "f(\n")
 
-    done, output, errors = twice.run("-m", "flatline", "examine", target)
+    done, output, errors = twice.run(*twice.flatline, "examine", target)
 
     assert done == status
     assert message in errors
@@ -496,7 +495,7 @@ def test_examine(twice, target, status, message):
 def test_examine_json(twice):
     twice.write("models.py", "print('loading')" + CASES)
 
-    status, output, errors = twice.run("-m", "flatline", "examine", "models.py:good", "--json", "-")
+    status, output, errors = twice.run(*twice.flatline, "examine", "models.py:good", "--json", "-")
 
     assert status == 0
     assert json.loads(output)["schema"] == "flatline/1"
@@ -504,13 +503,13 @@ def test_examine_json(twice):
 
 
 def test_version(twice):
-    assert twice.run("-m", "flatline", "--version") == (0, "flatline 0.1.0\n", "")
+    assert twice.run(*twice.flatline, "--version") == (0, "flatline 0.1.0\n", "")
 
 
 def test_reader_that_goes_away(twice):
     twice.write("models.py", CASES)
     done = subprocess.run(
-        f"{sys.executable} -m flatline examine models.py:good | true",
+        f"{twice.shell} examine models.py:good | true",
         shell=True,
         cwd=twice.folder,
         env=twice.env,

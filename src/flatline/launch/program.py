@@ -20,6 +20,10 @@ from flatline.errors import UsageError
 
 STANDARD_INPUT = "-"
 
+#: The ``__main__`` that Python started with: at the end it deletes names from that module's
+#: dictionary, which it has not kept alive itself.
+_replaced: list[ModuleType] = []
+
 
 @dataclass(frozen=True)
 class Program:
@@ -118,6 +122,7 @@ def _new_main() -> ModuleType:
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     main.__annotations__ = {}
+    _replaced.append(sys.modules["__main__"])
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # multiprocessing's second name for it, made at its import
         sys.modules["__mp_main__"] = main

@@ -121,9 +121,10 @@ class Ending:
             if not self.outputs.quiet:
                 options.show(report, on_error=True)
         elif not self.outputs.quiet:
+            ended = "failed before" if self.status == "failed" else "ended without"
             options.say(
-                "expected a program that trains with PyTorch, found one that ended without "
-                "importing torch; nothing was watched"
+                f"expected a program that trains with PyTorch, found one that {ended} importing "
+                "torch; nothing was watched"
             )
         self._write(report)
         self._judge(report)

@@ -111,9 +111,11 @@ def _without_own(trace: TracebackType | None) -> TracebackType | None:
                 kept.pop()
         else:
             break  # flatline's own work was interrupted
-    for entry, following in zip(kept, [*kept[1:], None], strict=True):
+    following = None
+    for entry in reversed(kept):
         entry.tb_next = following
-    return kept[0] if kept else None
+        following = entry
+    return following
 
 
 def _entries(trace: TracebackType | None) -> Iterator[TracebackType]:
