@@ -107,11 +107,12 @@ class Session:
         watch.writer.close(status)
         if watch.rank != 0:
             return None
-        if watch.writer.error is not None:
-            _tell(f"flatline: {watch.writer.error}")
         from flatline.show.report import build
 
         recording = watch.store.load(watch.writer.id)
+        if watch.writer.error is not None:
+            _tell(f"flatline: {watch.writer.error}. The report shows what was written before.")
+            recording.facts["status"] = status
         return build(recording, units=self._units, store=self._named_store)
 
 

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,7 @@ class Twice:
     folder: Path
     env: dict[str, str]
     flatline: list[str]  # what follows python to start it
+    python: list[str] = field(default_factory=lambda: [sys.executable])
 
     def write(self, name: str, source: str) -> Path:
         path = self.folder / name
@@ -46,20 +47,20 @@ class Twice:
         cwd: str = ".",
     ) -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, *python, *command],
+            [*self.python, *python, *command],
             cwd=self.folder / cwd,
             env={**self.env, **(env or {})},
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         return done.returncode, ADDRESS.sub("0x", done.stdout), ADDRESS.sub("0x", done.stderr)
 
     @property
     def shell(self) -> str:
         """The command as a shell takes it."""
-        return shlex.join([sys.executable, *self.flatline])
+        return shlex.join([*self.python, *self.flatline])
 
     @contextlib.contextmanager
     def started(
@@ -67,7 +68,7 @@ class Twice:
     ) -> Iterator[subprocess.Popen[str]]:
         """Starts a process and lets go of it only when it has ended, whatever a test finds."""
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [*self.python, *command],
             cwd=self.folder,
             env={**self.env, **(env or {})},
             text=True,

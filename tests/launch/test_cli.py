@@ -8,8 +8,6 @@ import subprocess
 
 import pytest
 
-from flatline.errors import UsageError
-from flatline.launch.program import Program
 from flatline.record.store import Store
 
 HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
@@ -51,7 +49,11 @@ def test_help_is_quick(twice):
         pytest.param(["a.py"], "found 'a.py'; write: flatline run a.py", id="script"),
         pytest.param(["run"], "expected a script or -m MODULE, found neither", id="nothing"),
         pytest.param(["run", "-m"], "expected a script or -m MODULE, found neither", id="-m alone"),
-        pytest.param(["run", "--htlm", "x", "a.py"], "--htlm", id="unknown option"),
+        pytest.param(
+            ["run", "--htlm", "x", "a.py"], "found '--htlm'; did you mean --html?", id="option"
+        ),
+        pytest.param(["examine"], "expected TARGET, found nothing", id="no target"),
+        pytest.param(["run", "--store"], "'--store' requires an argument", id="no value"),
         pytest.param(["run", "trian.py"], "no such file; did you mean train.py?", id="missing"),
         pytest.param(["run", "python", "train.py"], "leave python out", id="python"),
         pytest.param(["run", "pkg.train"], "flatline run -m pkg.train", id="module without -m"),
@@ -67,7 +69,12 @@ def test_help_is_quick(twice):
         pytest.param(["run", "--budget", "100.1", "train.py"], "found '100.1'", id="budget 100.1"),
         pytest.param(["run", "--budget", "nan", "train.py"], "found 'nan'", id="budget nan"),
         pytest.param(["run", "--budget", "x", "train.py"], "found 'x'", id="budget x"),
-        pytest.param(["run", "--max-steps", "0", "train.py"], "--max-steps", id="steps 0"),
+        pytest.param(
+            ["run", "--max-steps", "0", "train.py"],
+            "expected a whole number of at least 1, found '0'; write for example --max-steps 100",
+            id="steps 0",
+        ),
+        pytest.param(["report", "--units", "few"], "at least 0, found 'few'", id="units"),
         pytest.param(
             ["run", "--html", "no/such/dir.html", "train.py"],
             "existing directory",
@@ -96,17 +103,7 @@ def test_refuses_in_one_sentence(twice, arguments, sentence):
     assert twice.calls() == []
 
 
-def test_no_permission(tmp_path, monkeypatch):
-    script = tmp_path / "train.py"
-    script.write_text("")
-    # root may read everything, so what the system answers is put into its mouth
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-
-    with pytest.raises(UsageError, match=r"train.py': permission denied; change its permissions"):
-        Program(str(script)).check()
-
-
-def test_directory_without_permission(twice):
+def test_a_file_taken_for_a_directory(twice):
     twice.write("train.py", "")
     status, _, errors = twice.watched("train.py/x.py")
     assert status == 2
@@ -122,6 +119,7 @@ def test_directory_without_permission(twice):
         pytest.param(["critical", "dying-relu"], 10, "--fail-on dying-relu: holds", id="second"),
         pytest.param(["dead>5%", "daed>1%"], 2, "did you mean dead>5%?", id="slip"),
         pytest.param(["dead>100%"], 2, "can never hold", id="never holds"),
+        pytest.param(["dead"], 2, "write for example 'dead>5%', in quotes", id="eaten by a shell"),
         pytest.param([""], 2, "expected a rule", id="empty"),
     ],
 )
@@ -198,6 +196,7 @@ def test_session_gets_the_options(twice):
     ],
 )
 def test_every_ending_leaves_a_report(twice, source, status, word):
+    twice.write("torch.py", "")
     twice.write("train.py", "import torch\n" + source)
 
     plain = twice.run("train.py")

@@ -536,6 +536,7 @@ def test_signals_from_outside(twice, kind):
 
 
 def test_second_interrupt_ends_the_report(twice):
+    twice.write("torch.py", "")
     twice.write(
         "program.py",
         """
@@ -606,6 +607,7 @@ def test_unreadable_output_is_no_worse(twice):
 
 
 def test_children_of_os_fork_write_no_report(twice):
+    twice.write("torch.py", "")
     twice.write(
         "program.py", "import os, torch\nif os.fork() == 0:\n    raise ValueError\nos.wait()"
     )

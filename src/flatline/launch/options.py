@@ -89,6 +89,26 @@ def percent(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return share / 100
 
 
+def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """Makes the callback of an option that takes a whole number of at least ``least``.
+
+    Raises:
+        click.BadParameter: The value is no such number.
+    """
+
+    def take(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+        if value is None:
+            return None
+        if value.isascii() and value.isdecimal() and int(value) >= least:
+            return int(value)
+        raise click.BadParameter(
+            f"expected a whole number of at least {least}, found {value!r}; "
+            f"write for example {param.opts[0]} 100"
+        )
+
+    return take
+
+
 def store_option(command: Command) -> Command:
     """Adds ``--store``."""
     return click.option(
@@ -137,9 +157,9 @@ def units_option(command: Command) -> Command:
     """Adds ``--units``."""
     return click.option(
         "--units",
-        type=click.IntRange(min=0),
+        callback=whole_number(0),
         metavar="N",
-        default=10_000,
+        default="10000",
         show_default=True,
         help="List at most N units in the JSON.",
     )(command)

@@ -254,7 +254,7 @@ def _own_path() -> list[str]:
 )
 @click.option(
     "--max-steps",
-    type=click.IntRange(min=1),
+    callback=options.whole_number(1),
     metavar="N",
     help="Stop after N optimizer steps.",
 )

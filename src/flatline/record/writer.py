@@ -38,7 +38,7 @@ class RunWriter:
     Attributes:
         id: The run's id.
         rank: The rank of this process.
-        error: What made the writing fail; ``None`` when all went well so far.
+        error: What made the writing fail, in plain words; ``None`` when all went well so far.
     """
 
     def __init__(
@@ -201,12 +201,16 @@ class RunWriter:
         The connection is a local of this thread, so a forked process, in which the thread does
         not run, never closes it under its parent.
         """
+        batch: list[Statement | threading.Event | None] = []
         try:
             with self._open_store() as db:
-                while self._write(db, self._batch()):
-                    pass
+                while None not in batch:
+                    batch = self._batch()
+                    self._write(db, batch)
+                    self._release(batch)
         except Exception as error:
-            self._fail(error)
+            self.error = error
+            self._release(batch)
         while self.error and not self._closed:
             # Nobody may wait for ever for a store that failed.
             self._release(self._batch())
@@ -223,27 +227,19 @@ class RunWriter:
                     into.append(line.get_nowait())
         return batch
 
-    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> bool:
-        """Commits a batch; returns whether more may come."""
-        statements = [entry for entry in batch if isinstance(entry, tuple)]
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    with transaction(db):
-                        for sql, rows in statements:
-                            db.executemany(sql, rows)
-                    break
-                except sqlite3.OperationalError:
-                    # Other runs write here too; what was locked for 5 seconds may be free now.
-                    if attempt == ATTEMPTS:
-                        raise
-        except Exception as error:
-            self._fail(error)
-        self._release(batch)
-        return None not in batch and not self.error
-
-    def _fail(self, error: Exception) -> None:
-        self.error = self.error or error
+    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> None:
+        """Commits a batch."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with transaction(db):
+                    for entry in batch:
+                        if isinstance(entry, tuple):
+                            db.executemany(*entry)
+                return
+            except sqlite3.OperationalError:
+                # Other runs write here too; what was locked for 5 seconds may be free now.
+                if attempt == ATTEMPTS:
+                    raise
 
     @staticmethod
     def _release(batch: list[Statement | threading.Event | None]) -> None:
