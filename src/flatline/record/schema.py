@@ -162,13 +162,14 @@ def is_blank(db: Connection) -> bool:
         return True
     if application != APPLICATION:
         raise StoreError(
-            "expected a run store, found a database of another program; "
+            f"expected {_file(db)} to be a run store, found a database of another program; "
             "name another file with --store"
         )
     if version > VERSION:
         raise StoreError(
-            f"expected a run store of version {VERSION} or older, found version {version}: it was "
-            "written by a newer flatline; upgrade flatline, or name another file with --store"
+            f"expected {_file(db)} to be a run store of version {VERSION} or older, found version "
+            f"{version}, written by a newer flatline; upgrade flatline, or name another file "
+            "with --store"
         )
     return False
 
@@ -176,6 +177,11 @@ def is_blank(db: Connection) -> bool:
 def is_old(db: Connection) -> bool:
     """Whether an older version wrote the store."""
     return not is_blank(db) and _version(db) < VERSION
+
+
+def _file(db: Connection) -> str:
+    (_, _, path), *_ = db.execute("PRAGMA database_list")
+    return str(path)
 
 
 def create(db: Connection) -> None:

@@ -45,7 +45,7 @@ class RunWriter:
         id: The run's id.
         rank: The rank of this process.
         known: The facts of the run as they were given so far.
-        error: What made the writing fail; ``None`` when all went well so far.
+        error: What made the writing fail, in plain words; ``None`` when all went well so far.
     """
 
     def __init__(
@@ -222,24 +222,24 @@ class RunWriter:
         self._queue.put((sql, list(rows)))
 
     def work(self) -> None:
-        """Writes what is queued until all is written or the store fails."""
+        """Writes what is queued until all is written or the store fails.
+
+        One connection, one transaction per batch. The connection is a local of the thread, so a
+        forked process, in which the thread does not run, never closes it under its parent.
+        """
+        batch: list[Statement | threading.Event | None] = []
         try:
-            self._work()
+            with self._open_store() as db:
+                while None not in batch:
+                    batch = self._batch()
+                    self._write(db, batch)
+                    self._release(batch)
         except Exception as error:
             self._fail(error)
+            self._release(batch)
         while self.error and not self._closed:
             # Nobody may wait for ever for a store that failed.
             self._release(self._batch())
-
-    def _work(self) -> None:
-        """One connection, one transaction per batch, until closed.
-
-        The connection is a local of the thread, so a forked process, in which the thread does
-        not run, never closes it under its parent.
-        """
-        with self._open_store() as db:
-            while self._write(db, self._batch()):
-                pass
 
     def _batch(self) -> list[Statement | threading.Event | None]:
         first = self._queue.get()
@@ -253,24 +253,19 @@ class RunWriter:
                     into.append(line.get_nowait())
         return batch
 
-    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> bool:
-        """Commits a batch; returns whether more may come."""
-        statements = [entry for entry in batch if isinstance(entry, tuple)]
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    with transaction(db):
-                        for sql, rows in statements:
-                            db.executemany(sql, rows)
-                    break
-                except sqlite3.OperationalError:
-                    # Other runs write here too; what was locked for 5 seconds may be free now.
-                    if attempt == ATTEMPTS:
-                        raise
-        except Exception as error:
-            self._fail(error)
-        self._release(batch)
-        return None not in batch and not self.error
+    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> None:
+        """Commits a batch."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with transaction(db):
+                    for entry in batch:
+                        if isinstance(entry, tuple):
+                            db.executemany(*entry)
+                return
+            except sqlite3.OperationalError:
+                # Other runs write here too; what was locked for 5 seconds may be free now.
+                if attempt == ATTEMPTS:
+                    raise
 
     def _fail(self, error: Exception) -> None:
         if self.error is None:

@@ -55,6 +55,11 @@ class Taps:
         self._loss = self._power = None
 
     @property
+    def waiting(self) -> bool:
+        """Whether ``backward()`` was called since the last step."""
+        return self._loss is not None
+
+    @property
     def full(self) -> bool:
         """Whether the rows should be brought over."""
         return len(self._rows) >= FLUSH

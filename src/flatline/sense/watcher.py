@@ -43,6 +43,10 @@ _PARTS = {
     "progress": "what it says while the program runs",
     "hooks": "everything after this step",
 }
+_NO_MODULE = (
+    "what the optimizer updates belongs to no nn.Module; make these tensors parameters of one, "
+    "and call it in the forward pass"
+)
 
 
 class Watcher:
@@ -198,7 +202,7 @@ class Watcher:
         optimizers = [known for ref in self._optimizers.values() if (known := ref()) is not None]
         found = roots(parameters_of(optimizers))
         if not found:
-            self._miss("the model", "no live nn.Module owns what the optimizer updates")
+            self._miss("the model", _NO_MODULE)
         self._names = self._tracer.names = Names(found)
 
     def _watches(self, module: nn.Module) -> bool:
@@ -305,6 +309,8 @@ class Watcher:
                 exam.close()
             if exam.fault is not None:
                 self.lose("exam", exam.fault)
+            if self._unsearched:  # no module was called at all
+                self.guard("exam", self._search)
         self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
         if self._closure and self._backwards > 1:
             # The gradients are those of the last evaluation alone.
@@ -396,6 +402,11 @@ class Watcher:
         if os.getpid() == self._pid:
             self.step += bool(self._stepped)
             self.guard("hooks", self.flush)
+
+    @property
+    def knows_optimizers(self) -> bool:
+        """Whether an optimizer was ever constructed."""
+        return bool(self._optimizers)
 
     @property
     def nbytes(self) -> int:

@@ -26,7 +26,12 @@ METRICS = 8
 UNSEEN = 8
 NARROW = 60
 UNIT = 18  # cells for a unit's name, at the least
-_ARROW = {"sick": "bold red", "warning": "bold yellow", "healthy": "bold green"}
+_ARROW = {
+    "sick": "bold red",
+    "warning": "bold yellow",
+    "healthy": "bold green",
+    "unknown": "bold yellow",
+}
 _SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _SPARK, _SPARK_ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 
@@ -134,7 +139,7 @@ class _Page:
         return table
 
     def head(self) -> RenderableType:
-        verdict = self.report.verdict
+        verdict = self.report.verdict if self.report.sites else "unknown"
         sentence = self.text("", "")
         sentence.append(f"{verdict.upper()}  ", _ARROW[verdict])
         sentence.append_text(self.text(words.headline(self.report)))
