@@ -71,8 +71,9 @@ class Census:
 
     def collect(self, exam: Exam, owners: Owners) -> None:
         """Take what an exam read, and enter sites seen for the first time."""
-        self._pending = exam.finish()
+        read = exam.finish()
         places = self._atlas.settle()
+        self._pending = [entry for entry in read if entry[0].place in set(places)]
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())

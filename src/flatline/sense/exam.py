@@ -50,12 +50,15 @@ class Staff:
         token.take(product)
 
     def forget(self, token: Reading) -> None:
-        """Drop what turned out to be a part of a formula."""
-        token.dropped = True
+        """Drop what turned out to be a part of a formula, and nothing more."""
+        token.dropped = not token.used
 
     def read(self, token: Reading, columns: Tensor | None) -> None:
         """Note how strongly the units are read."""
-        if columns is not None:
+        token.used, token.dropped = True, False
+        if columns is None:
+            token.leaked = True
+        else:
             token.read(columns)
 
     def leak(self, token: Reading) -> None:
@@ -170,8 +173,7 @@ class Exam:
         self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Callable[[Any], None]:
         """Show an operator to the tracer."""
-        name = func._schema.name
-        return self._tracer.before(name[name.index(":") + 2 :], args, kwargs)
+        return self._tracer.before(func, args, kwargs)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -206,8 +208,7 @@ class Exam:
 
             dynamo._set_stance(self._stance)
             self._stance = None
-        self._tracer.labels.clear()
-        self._tracer.stack.clear()
+        self._tracer.conclude()
 
     def pull(self) -> None:
         """Take the mode off the stack, wherever others may have been put on top of it."""
@@ -243,7 +244,7 @@ class Exam:
             self.guard(self._check_axis, module, args)
         recurrent = self._active and isinstance(module, _RECURRENT)
         self._depth += 1
-        self._tracer.stack.append(module)
+        self._tracer.visit(module)
         self._paused = recurrent
         try:
             out = self._call(module, *args, **kwargs)
@@ -270,6 +271,7 @@ class Exam:
             self._active = False
             return
         self._training = module.training
+        self._tracer.enter(args, kwargs)
         x = _first_tensor((*args, *kwargs.values()))
         if x is not None:
             self.staff.batch = _batch_of(x, module)

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flatline.activations import Interval
 from flatline.anatomy.atlas import Place
 from flatline.anatomy.spread import Spread
+from flatline.curves import Interval
 from flatline.sense.vitals import Vitals
 
 #: Probes whose projections of z tell duplicates apart.
@@ -62,6 +62,8 @@ def arrange(tensor: Tensor, spread: Spread, batch: Batch) -> Tensor:
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     rows = tensor.numel() // (spread.count * spread.inner)
+    if rows == 0:  # an expert that no token was sent to
+        return tensor.reshape(0, 1, spread.count, spread.inner)
     groups = batch.examples
     if groups <= 0 or rows % groups:
         groups = max(1, rows // max(batch.positions, 1))
@@ -147,6 +149,7 @@ class Reading:
     leaked: bool = False
     reach: Tensor | None = None
     dropped: bool = False
+    used: bool = False
     h_sum: Tensor | None = None
     h_extrema: list[Tensor] = field(default_factory=list)
     cold: Tensor | None = None
@@ -167,14 +170,14 @@ class Reading:
             railed = ~_within(z, low, high, complement(activation.rails))
         weight = z.shape[1] * z.shape[3]
         sums = [z.sum(dim=(0, 1, 3)), torch.linalg.vector_norm(z, 2, dim=(0, 1, 3)).square()]
-        extrema = [low.amin(dim=0), high.amax(dim=0)]
+        extrema = _extrema(low, high, 0)
         return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
 
     def take(self, h: Tensor, spread: Spread | None = None) -> None:
         """Read the outputs (again, when a gate multiplies them later)."""
         output, h = h, arrange(h, spread or self.spread, self.batch)
         self.h_sum = torch.linalg.vector_norm(h, 1, dim=(0, 1, 3))
-        self.h_extrema = [h.amin(dim=(0, 1, 3)), h.amax(dim=(0, 1, 3))]
+        self.h_extrema = _extrema(h, h, (0, 1, 3))
         rows = h[:RANK_ROWS].mean(dim=(1, 3))
         self.gram = rows @ rows.t()
         if self.place.activation.can_die:
@@ -255,6 +258,14 @@ class Reading:
         return len(self.fired)
 
 
+def _extrema(low: Tensor, high: Tensor, dim: int | tuple[int, ...]) -> list[Tensor]:
+    """Smallest of ``low`` and largest of ``high``; infinite where there is no example."""
+    if not len(low):
+        units = low.shape[1] if low.ndim == 2 else low.shape[2]
+        return [low.new_full((units,), math.inf), low.new_full((units,), -math.inf)]
+    return [low.amin(dim=dim), high.amax(dim=dim)]
+
+
 def _wider(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     return [torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1])]
 
@@ -281,6 +292,8 @@ def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
         numbers: Its :meth:`Reading.flat`, on the host.
     """
     units = reading.place.units
+    if not reading.examples:
+        return Harvest(Vitals.empty(units), math.nan, 0)
     cold, numbers = int(numbers[0]), numbers[1:]
     rows = numbers[: _ROWS * units].reshape(_ROWS, units)
     fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, ignored = rows[:10]

@@ -119,8 +119,9 @@ def examine(
                 exam.pull()
                 exam.close()
             _differentiate(model, loss)
-            pending = exam.finish()
-            atlas.settle()
+            read = exam.finish()
+            places = atlas.settle()
+            pending = [entry for entry in read if entry[0].place in set(places)]
             movements = {reading.place: Movement(reading.place) for reading, _ in pending}
             vitals, measures = fetch(pending, movements)
             for place, part in vitals.items():
