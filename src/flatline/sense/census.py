@@ -81,8 +81,9 @@ class Census:
             owners: Gives the optimizers with their parameters.
             updated: The weights have been updated already.
         """
-        self._pending = exam.finish()
+        read = exam.finish()
         places = self._atlas.settle()
+        self._pending = [entry for entry in read if entry[0].place in set(places)]
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())

@@ -76,13 +76,16 @@ class Staff:
         token.take(product)
 
     def forget(self, token: Reading) -> None:
-        """Drop what turned out to be a part of a formula."""
-        token.dropped = True
+        """Drop what turned out to be a part of a formula, and nothing more."""
+        token.dropped = not token.used
 
     def read(self, token: Reading, columns: Tensor | None) -> None:
         """Note how strongly the units are read."""
+        token.used, token.dropped = True, False
         self.listen(token)
-        if columns is not None:
+        if columns is None:
+            token.leaked = True
+        else:
             token.read(columns)
 
     def leak(self, token: Reading) -> None:
@@ -228,8 +231,7 @@ class Exam:
         """Show an operator to the tracer; the result is told the operator's output."""
         if not self._looking or not isinstance(func, torch._ops.OpOverload):
             return None
-        name = func._schema.name
-        return self._tracer.before(name[name.index(":") + 2 :], args, kwargs)
+        return self._tracer.before(func, args, kwargs)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -264,8 +266,7 @@ class Exam:
         undo: list[Callable[[], object]] = [hook.remove for hook in hooks]
         if self._patch is not None:
             undo.append(self._patch.remove)
-        labels, stack = self._tracer.labels, self._tracer.stack
-        for work in (*undo, self._pull, self._stance.give_back, labels.clear, stack.clear):
+        for work in (*undo, self._pull, self._stance.give_back, self._tracer.conclude):
             attempt(self, work)
 
     def _push(self) -> None:
@@ -308,7 +309,7 @@ class Exam:
             self._check_axis(module, args)
         self._paused = self._active and isinstance(module, _RECURRENT)
         self._depth += 1
-        self._tracer.stack.append(module)
+        self._tracer.visit(module)
         return True
 
     def leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
@@ -336,6 +337,7 @@ class Exam:
         elif not module.training and self._training and self.staff.staged:
             return False
         self._training = module.training
+        self._tracer.enter(args, kwargs)
         x = _first_tensor((*args, *kwargs.values()))
         if x is not None:
             self.staff.batch = _batch_of(x, module)._replace(draw=self.staff.draw(x))

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-from flatline.activations import Interval
 from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs, joined
 from flatline.anatomy.spread import Spread
+from flatline.curves import Interval
 from flatline.sense.unseen import unseen
 
 #: Probes whose projections of z tell duplicates apart.
@@ -66,6 +66,8 @@ def arrange(tensor: Tensor, spread: Spread, batch: Batch) -> Tensor:
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     rows = tensor.numel() // (spread.count * spread.inner)
+    if rows == 0:  # an expert that no token was sent to
+        return tensor.reshape(0, 1, spread.count, spread.inner)
     groups = batch.examples
     if groups <= 0 or rows % groups:
         groups = max(1, rows // max(batch.positions, 1))
@@ -162,6 +164,7 @@ class Reading:
     leaked: bool = False
     reach: Tensor | None = None
     dropped: bool = False
+    used: bool = False
     h_sum: Tensor | None = None
     h_extrema: list[Tensor] = field(default_factory=list)
     cold: Tensor | None = None
@@ -186,7 +189,7 @@ class Reading:
             railed = ~_within(z, low, high, complement(activation.rails))
         weight = z.shape[1] * z.shape[3]
         sums = [z.sum(dim=(0, 1, 3)), _squares(z)]
-        extrema = [low.amin(dim=0), high.amax(dim=0)]
+        extrema = _extrema(low, high, 0)
         return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
 
     def take(self, h: Tensor) -> None:
@@ -194,7 +197,7 @@ class Reading:
         self.output, self.hooked = weakref.ref(h), False
         h = arrange(h, self.spread, self.batch)
         self.h_sum = h.abs().sum(dim=(0, 1, 3))
-        self.h_extrema = [h.amin(dim=(0, 1, 3)), h.amax(dim=(0, 1, 3))]
+        self.h_extrema = _extrema(h, h, (0, 1, 3))
         rows = h[:RANK_ROWS].mean(dim=(1, 3))
         self.gram = rows @ rows.t()
 
@@ -288,6 +291,14 @@ class Reading:
     def examples(self) -> int:
         """Number of examples."""
         return len(self.fired)
+
+
+def _extrema(low: Tensor, high: Tensor, dim: int | tuple[int, ...]) -> list[Tensor]:
+    """Smallest of ``low`` and largest of ``high``; infinite where there is no example."""
+    if not len(low):
+        units = low.shape[1] if low.ndim == 2 else low.shape[2]
+        return [low.new_full((units,), math.inf), low.new_full((units,), -math.inf)]
+    return [low.amin(dim=dim), high.amax(dim=dim)]
 
 
 def _wider(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:

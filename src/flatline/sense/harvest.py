@@ -97,7 +97,7 @@ def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], f
         z_sum=z_sum.astype(np.float64) / reading.weight,
         z_sq=z_sq.astype(np.float64) / reading.weight,
         twin=twins(rows[10:], z_min, z_max, z_sq, reading.examples * reading.weight),
-        nonfinite=~np.isfinite(z_min + z_max + h_min + h_max),
+        nonfinite=~np.isfinite(z_min + z_max + h_min + h_max) & (reading.examples > 0),
         ignored=reach == 0,
         gradient=np.full(units, np.nan, single),
         update=np.full(units, np.nan, single),

@@ -117,8 +117,9 @@ def examine(
             finally:
                 exam.close()
             _differentiate(model, loss)
-            pending = exam.finish()
-            atlas.settle()
+            read = exam.finish()
+            known = set(atlas.settle())
+            pending = [entry for entry in read if entry[0].place in known]
             places = dict.fromkeys(reading.place for reading, _ in pending)
             movements = {place: Movement(place, updated=True) for place in places}
             with np.errstate(all="ignore"):
