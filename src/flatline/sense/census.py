@@ -83,8 +83,10 @@ class Census:
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())
-        seen = dict.fromkeys(reading.place for reading, _ in self._pending)
-        self._movements = {place: Movement(place, updated=updated) for place in seen}
+        seen = {reading.place for reading, _ in self._pending}
+        self._movements = exam.movements
+        for place in seen - self._movements.keys():
+            self._movements[place] = Movement(place, updated=updated)
         self.own = exam.own
 
     def _enter(
@@ -176,6 +178,7 @@ class Census:
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
         found, measures = fetch(pending, movements)
+        found = {place: vitals for place, vitals in found.items() if vitals.examples}
         alive = {place: ~vitals.silent for place, vitals in found.items()}
         self._compare(step, found, alive, measures)
         changes: dict[Place, Change] = {}
@@ -291,7 +294,8 @@ def fetch(
     for reading, _ in pending:
         shown = harvest(reading, next(numbers))
         place, vitals = reading.place, shown.vitals
-        ranks.setdefault(place, shown.effective_rank)
+        if np.isnan(ranks.setdefault(place, shown.effective_rank)):
+            ranks[place] = shown.effective_rank
         cold[place] = cold.get(place, 0) + shown.cold
         found[place] = merge(found[place], vitals) if place in found else vitals
     for place, movement in movements.items():

@@ -22,6 +22,7 @@ from flatline.anatomy.atlas import Place
 from flatline.anatomy.spread import Spread
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.gauge import Batch, Reading
+from flatline.sense.gradients import Movement
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
@@ -158,6 +159,7 @@ class Exam:
         self._thread = threading.get_ident()
         self.began: float | None = None
         self.own = 0.0
+        self.movements: dict[Place, Movement] = {}
         self._call = nn.Module.__call__
         self._stance: Any = None
 
@@ -315,6 +317,19 @@ class Exam:
         if not self._broken and self.staff.staged:
             self.guard(self.staff.commit)
             self._trained = True
+
+    def measure(self, parameters: Iterable[Tensor], *, updated: bool) -> None:
+        """Measure the movement of sites that these parameters feed, which are about to be updated.
+
+        Args:
+            parameters: All parameters of an optimizer.
+            updated: The update has happened already.
+        """
+        moving = {id(parameter) for parameter in parameters}
+        for place in {reading.place for reading in self.staff.done} - self.movements.keys():
+            movement = Movement(place, updated=updated)
+            if id(movement.parameter) in moving:
+                self.movements[place] = movement
 
     def finish(self) -> list[tuple[Reading, Tensor]]:
         """Close, and give what was read; empty after a fault.

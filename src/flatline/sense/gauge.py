@@ -160,6 +160,8 @@ class Reading:
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
         """Read the pre-activations."""
         activation = place.activation
+        if z.numel() == 0:
+            return cls._empty(place, batch, spread, z)
         z = arrange(z, spread, batch)
         low, high = z.amin(dim=(1, 3)), z.amax(dim=(1, 3))
         fired = _within(z, low, high, activation.fires)
@@ -174,8 +176,21 @@ class Reading:
         extrema = [low.amin(dim=0), high.amax(dim=0)]
         return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
 
+    @classmethod
+    def _empty(cls, place: Place, batch: Batch, spread: Spread, z: Tensor) -> Reading:
+        """A call without any row, as of an expert to which nothing was routed."""
+        none = z.new_zeros(0, place.units, dtype=torch.bool)
+        zero = z.new_zeros(place.units, dtype=torch.float32)
+        probes = zero.new_zeros(place.units, _PROBES)
+        return cls(
+            place, batch, spread, none, none, [zero, zero], [zero + math.inf, zero - math.inf],
+            probes, 1, h_sum=zero, h_extrema=[zero + math.inf, zero - math.inf], cold=zero[:1],
+        )  # fmt: skip
+
     def take(self, h: Tensor) -> None:
         """Read the outputs (again, when a gate multiplies them later)."""
+        if h.numel() == 0:
+            return
         if self.place.activation.can_die:
             self.output, self.hooked = weakref.ref(h), False
         h = arrange(h, self.spread, self.batch)
@@ -288,6 +303,8 @@ def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
         numbers: Its :meth:`Reading.flat`, on the host.
     """
     units = reading.place.units
+    if reading.examples == 0:
+        return Harvest(Vitals.empty(units), math.nan, 0.0)
     cold, numbers = float(numbers[0]), numbers[1:]
     rows = numbers[: _ROWS * units].reshape(_ROWS, units)
     fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, ignored = rows[:10]

@@ -248,14 +248,20 @@ class Watcher:
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Gradients of the step are complete; the update has happened only with a closure."""
-        if self._exam is not None and self._expected <= self._stepped | {id(optimizer)}:
-            exam, self._exam = self._exam, None
-            self._examined = True
-            self.guard("exam", self._census.collect, exam, self._parameters, self._closure)
+        if self._exam is not None:
+            self.guard("exam", self._examine, self._exam, optimizer)
         self.guard("pulse", self._census.beat, optimizer, self.step)
         if self._closure and self._backwards > 1:
             # The gradients are those of the last evaluation alone.
             self.guard("pulse", self._census.doubt, optimizer, self.step)
+
+    def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
+        """Take what the exam shows before an optimizer steps, and all before the last one does."""
+        exam.measure(parameters_of([optimizer]), updated=self._closure)
+        if self._expected <= self._stepped | {id(optimizer)}:
+            self._exam = None
+            self._examined = True
+            self._census.collect(exam, self._parameters, self._closure)
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
         known = [optimizer for ref in self._optimizers.values() if (optimizer := ref()) is not None]
