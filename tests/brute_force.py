@@ -256,6 +256,12 @@ class Watcher:
         weight = getattr(module, "weight", None)
         if not isinstance(weight, nn.Parameter) or weight.ndim < 2:
             return
+        axis = int(isinstance(module, nn.modules.conv._ConvTransposeNd))
+
+        def rows(x: Tensor) -> Tensor:
+            x = x.detach().movedim(axis, 0).flatten(1).clone()
+            return x if self.probe.half is None else x.chunk(2)[self.probe.half]
+
         held: list[Tensor] = []
         others = [o for o in training.others.values() if isinstance(o, torch.optim.Optimizer)]
         for optimizer in [training.optimizer, *others]:
@@ -263,12 +269,11 @@ class Watcher:
             if id(weight) in owned:
 
                 def before(*_: object) -> None:
-                    held[:] = [weight.detach().flatten(1).clone()]
+                    held[:] = [rows(weight)]
 
                 def after(*_: object) -> None:
                     # A closure makes the gradients inside the step.
-                    now = [x.detach().flatten(1).clone() for x in (weight.grad, weight)]
-                    self.weights.append((held[0], now[0], now[1]))
+                    self.weights.append((held[0], rows(weight.grad), rows(weight)))
 
                 optimizer.register_step_pre_hook(before)
                 optimizer.register_step_post_hook(after)
@@ -328,14 +333,19 @@ def reduce_step(passes: Iterable[Pass]) -> tuple[npt.NDArray[np.float64], ...]:
         over_passes(torch.add, lambda p: p.steep.any(dim=1).sum(dim=0)),
         over_passes(torch.add, lambda p: p.railed.all(dim=1).sum(dim=0)),
         over_passes(torch.add, lambda p: torch.tensor(len(p.z))),
-        over_passes(torch.minimum, lambda p: p.z.amin(dim=(0, 1))),
-        over_passes(torch.maximum, lambda p: p.z.amax(dim=(0, 1))),
-        over_passes(torch.minimum, lambda p: p.h.amin(dim=(0, 1))),
-        over_passes(torch.maximum, lambda p: p.h.amax(dim=(0, 1))),
+        over_passes(torch.minimum, lambda p: -highest(-p.z)),
+        over_passes(torch.maximum, lambda p: highest(p.z)),
+        over_passes(torch.minimum, lambda p: -highest(-p.h)),
+        over_passes(torch.maximum, lambda p: highest(p.h)),
         means(lambda p: p.h.double().abs()),
         means(lambda p: p.z.double()),
         means(lambda p: p.z.double().square()),
     )
+
+
+def highest(x: Tensor) -> Tensor:
+    """The largest number of each unit; -inf where there is none."""
+    return x.amax(dim=(0, 1)) if x.numel() else x.new_full(x.shape[2:], -math.inf)
 
 
 def bend(z: Tensor, probe: Probe) -> tuple[Tensor, Tensor]:
@@ -348,7 +358,7 @@ def bend(z: Tensor, probe: Probe) -> tuple[Tensor, Tensor]:
         h = function(at, *probe.constants)
         (slope,) = torch.autograd.grad(h.sum(), at)
     if probe.activation in PIECEWISE_LINEAR:
-        return h.detach(), slope != 0
+        return h.detach(), (slope != 0) & ~z.isnan()
     least = ONE_PERCENT * steepest(probe.activation, probe.constants)
     return h.detach(), slope.abs() > least
 

@@ -87,8 +87,10 @@ class Census:
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())
-        seen = dict.fromkeys(reading.place for reading, _ in self._pending)
-        self._movements = {place: Movement(place, updated=updated) for place in seen}
+        seen = {reading.place for reading, _ in self._pending}
+        self._movements = exam.movements
+        for place in seen - self._movements.keys():
+            self._movements[place] = Movement(place, updated=updated)
         self._looks = {place: self._look(place) for place in seen}
         self.own = exam.own
 
@@ -196,7 +198,8 @@ class Census:
             for place, (rows, numbers) in looks.items()
         }
         harvest = fetch(pending, movements, extras)
-        found, measures = harvest.vitals, harvest.measures
+        found = {place: vitals for place, vitals in harvest.vitals.items() if vitals.examples}
+        measures = harvest.measures
         alive = {place: ~vitals.silent for place, vitals in found.items()}
         self._compare(step, found, alive, measures)
         changes: dict[Place, Change] = {}

@@ -23,6 +23,7 @@ from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.gauge import Batch, Reading
+from flatline.sense.gradients import Movement
 from flatline.sense.patch import Patch
 from flatline.sense.stance import Stance
 from flatline.sense.unseen import lay_below, modes_active, simulated, unseen, withdraw
@@ -202,6 +203,7 @@ class Exam:
         self._thread = threading.get_ident()
         self._patch: Patch | None = None
         self._stance = Stance()
+        self.movements: dict[Place, Movement] = {}
 
     # -- what the mode asks -------------------------------------------------------------------
 
@@ -362,6 +364,19 @@ class Exam:
         if self.fault is None and self.staff.staged:
             attempt(self, self.staff.commit)
             self._trained = True
+
+    def measure(self, parameters: Iterable[Tensor], *, updated: bool) -> None:
+        """Measure the movement of sites that these parameters feed, which are about to be updated.
+
+        Args:
+            parameters: All parameters of an optimizer.
+            updated: The update has happened already.
+        """
+        moving = {id(parameter) for parameter in parameters}
+        for place in {reading.place for reading in self.staff.done} - self.movements.keys():
+            movement = Movement(place, updated=updated)
+            if id(movement.parameter) in moving:
+                self.movements[place] = movement
 
     def finish(self) -> list[tuple[Reading, Tensor]]:
         """Close, and give what was read; empty after a fault.

@@ -178,6 +178,8 @@ class Reading:
     def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
         """Read the pre-activations."""
         activation = place.activation
+        if z.numel() == 0:
+            return cls._empty(place, batch, spread, z)
         z = arrange(z, spread, batch)
         low, high = z.amin(dim=(1, 3)), z.amax(dim=(1, 3))
         fired = _within(z, low, high, activation.fires)
@@ -189,15 +191,28 @@ class Reading:
             railed = ~_within(z, low, high, complement(activation.rails))
         weight = z.shape[1] * z.shape[3]
         sums = [z.sum(dim=(0, 1, 3)), _squares(z)]
-        extrema = _extrema(low, high, 0)
+        extrema = [low.amin(dim=0), high.amax(dim=0)]
         return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
+
+    @classmethod
+    def _empty(cls, place: Place, batch: Batch, spread: Spread, z: Tensor) -> Reading:
+        """A call without any row, as of an expert to which nothing was routed."""
+        none = z.new_zeros(0, place.units, dtype=torch.bool)
+        zero = z.new_zeros(place.units, dtype=torch.float32)
+        probes = zero.new_zeros(place.units, _PROBES)
+        return cls(
+            place, batch, spread, none, none, [zero, zero], [zero + math.inf, zero - math.inf],
+            probes, 1, h_sum=zero, h_extrema=[zero + math.inf, zero - math.inf], cold=zero[:1],
+        )  # fmt: skip
 
     def take(self, h: Tensor) -> None:
         """Read the outputs (again, when a gate multiplies them later)."""
+        if h.numel() == 0:
+            return
         self.output, self.hooked = weakref.ref(h), False
         h = arrange(h, self.spread, self.batch)
         self.h_sum = h.abs().sum(dim=(0, 1, 3))
-        self.h_extrema = _extrema(h, h, (0, 1, 3))
+        self.h_extrema = [h.amin(dim=(0, 1, 3)), h.amax(dim=(0, 1, 3))]
         rows = h[:RANK_ROWS].mean(dim=(1, 3))
         self.gram = rows @ rows.t()
 
@@ -291,14 +306,6 @@ class Reading:
     def examples(self) -> int:
         """Number of examples."""
         return len(self.fired)
-
-
-def _extrema(low: Tensor, high: Tensor, dim: int | tuple[int, ...]) -> list[Tensor]:
-    """Smallest of ``low`` and largest of ``high``; infinite where there is no example."""
-    if not len(low):
-        units = low.shape[1] if low.ndim == 2 else low.shape[2]
-        return [low.new_full((units,), math.inf), low.new_full((units,), -math.inf)]
-    return [low.amin(dim=dim), high.amax(dim=dim)]
 
 
 def _wider(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:

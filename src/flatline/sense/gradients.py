@@ -13,6 +13,16 @@ from flatline.anatomy.atlas import Feed, Place
 COLUMNS = 64
 
 
+def _norm(rows: Tensor) -> Tensor:
+    """Length of each row; in at least single precision, as half precision would not hold it."""
+    half = rows.dtype in (torch.float16, torch.bfloat16)
+    dtype = torch.float32 if half else rows.dtype
+    length = torch.linalg.vector_norm(rows, dim=1, dtype=dtype).float()
+    peak = torch.linalg.vector_norm(rows, math.inf, dim=1).float()
+    # Squares overflow where the numbers themselves do not; their largest is near enough then.
+    return torch.where(length == math.inf, peak, length)
+
+
 def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
     """The part of ``tensor`` that feeds the site, one row per unit: ``(units, inputs)``.
 
@@ -34,13 +44,6 @@ def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
     )
 
 
-def _length(rows: Tensor) -> Tensor:
-    """Length of each row, in at least single precision."""
-    wide = torch.promote_types(rows.dtype, torch.float32)
-    length: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=wide)
-    return length
-
-
 class Movement:
     """One site's gradient before a step and its relative update across it.
 
@@ -52,6 +55,7 @@ class Movement:
     def __init__(self, place: Place, *, updated: bool = False) -> None:
         self._place = place
         self._feed = place.matrix or place.beacon
+        self.parameter = None if self._feed is None else self._feed.parameter
         self._before: Tensor | None = None
         self.gradient: Tensor | None = None
         feed = self._feed
@@ -63,8 +67,7 @@ class Movement:
         if feed.parameter.grad is not None:
             rows = rows_of(feed.parameter.grad, feed, place)
             if rows is not None:
-                count = math.sqrt(rows.shape[1])
-                self.gradient = _length(rows) / count
+                self.gradient = _norm(rows) / math.sqrt(rows.shape[1])
 
     def _weight(self) -> Tensor | None:
         assert self._feed is not None
@@ -80,6 +83,6 @@ class Movement:
         if self._before is not None:
             after = self._weight()
             assert after is not None
-            update = _length(after - self._before) / _length(self._before)
+            update = _norm(after - self._before) / _norm(self._before)
         gradient = unknown if self.gradient is None else self.gradient
         return torch.stack([gradient, update])

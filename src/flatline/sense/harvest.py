@@ -59,7 +59,7 @@ def fetch(
     for reading, _ in pending:
         place = reading.place
         vitals, whole, silent = _read(reading, next(numbers))
-        measures.setdefault(place, whole)
+        measures[place] = measures.get(place) or whole
         cold[place] = cold.get(place, 0) + silent
         found[place] = merge(found[place], vitals) if place in found else vitals
     for place, movement in movements.items():
@@ -81,6 +81,8 @@ def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], f
         numbers: Its :meth:`Reading.flat`, on the host.
     """
     units = reading.place.units
+    if reading.examples == 0:
+        return Vitals.empty(units), {}, 0.0
     (cold, power), numbers = numbers[:2], numbers[2:]
     rows = numbers[: ROWS * units].reshape(ROWS, units)
     fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, reach = rows[:10]
@@ -97,7 +99,7 @@ def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], f
         z_sum=z_sum.astype(np.float64) / reading.weight,
         z_sq=z_sq.astype(np.float64) / reading.weight,
         twin=twins(rows[10:], z_min, z_max, z_sq, reading.examples * reading.weight),
-        nonfinite=~np.isfinite(z_min + z_max + h_min + h_max) & (reading.examples > 0),
+        nonfinite=~np.isfinite(z_min + z_max + h_min + h_max),
         ignored=reach == 0,
         gradient=np.full(units, np.nan, single),
         update=np.full(units, np.nan, single),

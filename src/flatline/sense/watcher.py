@@ -300,21 +300,26 @@ class Watcher:
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Gradients of the step are complete; the update has happened only with a closure."""
-        if self._exam is not None and self._expected <= self._stepped | {id(optimizer)}:
-            exam, self._exam = self._exam, None
-            self._examined = True
-            try:
-                self.guard("exam", self._census.collect, exam, self._parameters, self._closure)
-            finally:
-                exam.close()
-            if exam.fault is not None:
-                self.lose("exam", exam.fault)
-            if self._unsearched:  # no module was called at all
-                self.guard("exam", self._search)
+        if self._exam is not None:
+            self.guard("exam", self._examine, self._exam, optimizer)
         self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
         if self._closure and self._backwards > 1:
             # The gradients are those of the last evaluation alone.
             self.guard("pulse", self._census.doubt, optimizer, self.step)
+
+    def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
+        """Take what the exam shows before an optimizer steps, and all before the last one does."""
+        exam.measure(parameters_of([optimizer]), updated=self._closure)
+        if self._expected <= self._stepped | {id(optimizer)}:
+            self._exam, self._examined = None, True
+            try:
+                self._census.collect(exam, self._parameters, self._closure)
+            finally:
+                exam.close()
+            if exam.fault is not None:
+                raise exam.fault
+            if self._unsearched:  # no module was called at all
+                self._search()
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
         known = [optimizer for ref in self._optimizers.values() if (optimizer := ref()) is not None]
