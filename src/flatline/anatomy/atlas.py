@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from flatline.activations import Activation
@@ -19,7 +21,7 @@ class Feed:
 
     Attributes:
         name: Its qualified name.
-        parameter: The parameter.
+        parameter: The parameter, which is not kept alive: once it is gone, an empty tensor.
         axis: Its dimension that runs over the layer's units; ``None`` when that is not known.
         shift: Whether it is added to the pre-activation (a bias).
         mixes: Whether a normalisation across units stands between it and the nonlinearity, so
@@ -33,6 +35,23 @@ class Feed:
     shift: bool = False
     mixes: bool = False
     part: int | None = None
+
+
+class _Weak:
+    """A field that holds its tensor by a weak reference."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __set__(self, instance: object, tensor: Tensor) -> None:
+        vars(instance)[self._name] = weakref.ref(tensor)
+
+    def __get__(self, instance: object, owner: type) -> Tensor:
+        tensor: Tensor | None = vars(instance)[self._name]()
+        return torch.empty(0) if tensor is None else tensor
+
+
+Feed.parameter = _Weak("parameter")  # type: ignore[assignment]
 
 
 @dataclass(eq=False)

@@ -15,12 +15,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 
-from flatline.sense.patch import Patch
+from flatline.sense.patch import Patch, skip
 from flatline.sense.unseen import alone, unseen
 from flatline.sense.watcher import Watcher
 
@@ -75,6 +76,9 @@ class Attachment:
         """Let the watcher know, unseen by the user's modes; whatever fails stays here."""
         if torch.compiler.is_compiling() or self._off:
             return
+        if get_eval_frame_callback() not in (None, False):
+            self._watcher.unheard += 1  # compiled code is running, which is left alone
+            return
         try:
             if alone():
                 work(*args)
@@ -82,6 +86,8 @@ class Attachment:
                 unseen(work, *args)
         except Exception as error:
             self._give_up(error)
+
+    skip(_tell.__code__)
 
     def _give_up(self, error: Exception) -> None:
         """Tell the watcher nothing more: something failed that its own guards did not hold."""

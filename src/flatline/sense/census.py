@@ -166,6 +166,19 @@ class Census:
                 for index in range(len(beats.places)):
                     beats.roll.doubt(index, step)
 
+    def release(self, gone: set[int], owners: Owners) -> None:
+        """Let go of the parameters of optimizers that are gone; what was seen stays.
+
+        Where another optimizer has taken them over, their pulse goes on with that one.
+        """
+        self.take()
+        owner = {id(p): id(optimizer) for optimizer, group in owners() for p in group}
+        pulses = [
+            (owner.get(id(beats.parameter)) if key in gone else key, beats)
+            for key, beats in self._pulses
+        ]
+        self._pulses = [(key, beats) for key, beats in pulses if key is not None]
+
     @property
     def full(self) -> bool:
         """Whether some pulse must be taken before the next step."""
@@ -189,6 +202,7 @@ class Census:
         pending, self._pending = self._pending, []
         movements, self._movements = self._movements, {}
         if not pending:
+            self._chart()  # it may have learnt why there is nothing to see
             return
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
@@ -277,13 +291,7 @@ class Census:
         changes: dict[Place, Change],
         previous: dict[str, Vitals | None],
     ) -> None:
-        anatomy = (
-            tuple(entry.place.site(entry.pulse) for entry in self._entries.values()),
-            self._atlas.unplaced,
-        )
-        if anatomy != self._written:
-            self._recorder.anatomy(*anatomy)
-            self._written = anatomy
+        self._chart()
         for place, change in changes.items():
             for kind, units in (("revival", change.revived), ("death", change.died)):
                 if len(units):
@@ -295,6 +303,16 @@ class Census:
             {place.name: self._ledger(place) for place in found},
             {place.name: measures[place] for place in found},
         )
+
+    def _chart(self) -> None:
+        """Write the sites, if there is anything new."""
+        anatomy = (
+            tuple(entry.place.site(entry.pulse) for entry in self._entries.values()),
+            self._atlas.unplaced,
+        )
+        if anatomy != self._written:
+            self._recorder.anatomy(*anatomy)
+            self._written = anatomy
 
     def _ledger(self, place: Place) -> Ledger:
         entry = self._entries[place]

@@ -292,8 +292,12 @@ class Exam:
         """Whether a call of ``module`` concerns the exam."""
         if self._over or self._paused:
             return False
-        if torch._C._current_graph_task_id() != -1 or simulated():
-            return False  # the second forward of activation checkpointing; no training at all
+        if torch._C._current_graph_task_id() != -1:
+            return False  # the second forward of activation checkpointing
+        if simulated():
+            if torch._C._functorch.peek_interpreter_stack() is not None:
+                self._tracer.atlas.miss("a forward pass", "it ran inside a torch.func transform")
+            return False
         if self._depth:
             return threading.get_ident() == self._thread
         return self._watches(module) and not self._over

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from types import CodeType
 from typing import Any, cast
+
+from torch._C._dynamo import eval_frame
+
+
+def skip(code: CodeType) -> None:
+    """Have the compiler pass over frames of ``code``, where compiled code calls them.
+
+    What they call is still compiled, so there are as many graphs as without them. The compiler's
+    own decorator would import it.
+    """
+    action = eval_frame._FrameAction
+    strategy = eval_frame._FrameExecStrategy(action.SKIP, action.DEFAULT)
+    eval_frame.set_code_exec_strategy(code, strategy)
 
 
 class Patch:
@@ -25,6 +39,7 @@ class Patch:
         original = vars(owner)[name]
         self._replacement = cast(Any, functools.wraps(original)(around(original)))
         self._replacement.flatline_removed = False
+        skip(self._replacement.__code__)
         setattr(owner, name, self._replacement)
 
     def remove(self) -> None:

@@ -103,6 +103,11 @@ class Pulse:
         self._steps: list[int] = []
 
     @property
+    def parameter(self) -> Tensor:
+        """One of the parameters, all of which belong to one optimizer."""
+        return self._parameters[0]
+
+    @property
     def full(self) -> bool:
         """Whether the rows must be taken before the next beat."""
         return len(self._steps) == ROWS

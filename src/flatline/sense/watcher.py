@@ -83,6 +83,8 @@ class Watcher:
         self.device = "cpu"
         self.examples = 0
         self.losses: list[tuple[str, str]] = []
+        self.unheard = 0
+        self._backwards = self._most = 0
         self._models = models
         self._max_steps = max_steps
         self._stop = stop
@@ -96,7 +98,7 @@ class Watcher:
         self._expected: set[int] = set()
         self._exam: Exam | None = None
         self._closure = False
-        self._backwards = 0
+        self._evaluations = 0
         self._wanted = False
         self._lost: set[str] = set()
         self._pid = os.getpid()
@@ -185,11 +187,22 @@ class Watcher:
         """An optimizer was constructed: the model exists, and training may begin any moment."""
         if self.off:
             return
-        self._optimizers[id(optimizer)] = weakref.ref(optimizer)
+        self.guard("pulse", self._forget, optimizer)
         if self.step == 0:
             self._expected.add(id(optimizer))
         self._unsearched = self._models is None
         self.guard("hooks", self._begin)
+
+    def _forget(self, new: torch.optim.Optimizer | None = None) -> None:
+        """Let go of optimizers that are gone, whose models may be gone too; welcome a new one."""
+        gone = {key for key, ref in self._optimizers.items() if ref() is None}
+        for key in gone:
+            del self._optimizers[key]
+        if new is not None:
+            self._optimizers[id(new)] = weakref.ref(new)
+        if gone:
+            self._expected -= gone
+            self._census.release(gone, self._parameters)
 
     def _begin(self) -> None:
         if self.began is None:
@@ -222,7 +235,8 @@ class Watcher:
         if self.off or torch._C._current_graph_task_id() != -1:
             return  # a backward pass inside another one is no loss's
         self._backwards += 1
-        if self._backwards == 1 or not self._closure:  # a closure computes the same loss anew
+        self._evaluations += 1
+        if self._evaluations == 1 or not self._closure:  # a closure computes the same loss anew
             self.guard("taps", self.taps.backward, tensors)
         if self._exam is not None:
             self.guard("exam", self._exam.before_backward)
@@ -290,10 +304,12 @@ class Watcher:
         key = id(optimizer)
         if key not in self._optimizers:
             self.built(optimizer)
+        if not self.step:
+            self.guard("pulse", self._forget)
         if key in self._stepped:
             self._end_tick(start)
         # With a closure the gradients of this step are made inside it.
-        self._closure, self._backwards = _has_closure(args, kwargs), 0
+        self._closure, self._evaluations = _has_closure(args, kwargs), 0
         if not self._closure:
             self._measure(optimizer)
         self.pacer.spent += time.perf_counter() - start
@@ -303,7 +319,7 @@ class Watcher:
         if self._exam is not None:
             self.guard("exam", self._examine, self._exam, optimizer)
         self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
-        if self._closure and self._backwards > 1:
+        if self._closure and self._evaluations > 1:
             # The gradients are those of the last evaluation alone.
             self.guard("pulse", self._census.doubt, optimizer, self.step)
 
@@ -312,6 +328,7 @@ class Watcher:
         exam.measure(parameters_of([optimizer]), updated=self._closure)
         if self._expected <= self._stepped | {id(optimizer)}:
             self._exam, self._examined = None, True
+            self.guard("pulse", self._forget)
             try:
                 self._census.collect(exam, self._parameters, self._closure)
             finally:
@@ -349,6 +366,7 @@ class Watcher:
             self.pacer.charge(self._exam.own)
             self.guard("exam", self._drop_exam)
         step, self.step = self.step, self.step + 1
+        self._most, self._backwards = max(self._most, self._backwards), 0
         self.examples += self._census.batch
         if self._examined:
             self.guard("exam", self._census.conclude, step)
@@ -407,6 +425,13 @@ class Watcher:
         if os.getpid() == self._pid:
             self.step += bool(self._stepped)
             self.guard("hooks", self.flush)
+            self.guard("hooks", self._own_up)
+
+    def _own_up(self) -> None:
+        """Say so if the training went on where its steps could not be heard."""
+        if self.unheard or self._backwards > max(self._most, 1):
+            why = "the optimizer stepped inside a function under torch.compile"
+            self._miss(f"everything after step {self.step}", why)
 
     @property
     def knows_optimizers(self) -> bool:
