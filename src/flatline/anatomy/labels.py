@@ -46,14 +46,16 @@ class Base:
 
     Args:
         tensor: The pre-activation.
+        spread: Where its units lie.
         inside: The formula began inside the model.
     """
 
-    def __init__(self, tensor: Tensor, inside: bool) -> None:
+    def __init__(self, tensor: Tensor, spread: Spread, inside: bool) -> None:
         self.ref: Callable[[], Tensor | None] = weakref.ref(tensor)
         self.shape = tensor.shape
         self.version = version(tensor)
         self.sample = sample(tensor)
+        self.spread = spread
         self.inside = inside
 
     def tensor(self) -> Tensor | None:

@@ -214,8 +214,9 @@ def _glu(tracer: Tracer, label: Label, call: Call) -> None:
         tracer.miss(label, "glu", label.lost or MOVED)
         tracer.end([(x, label)], call.results)
         return
-    place = tracer.place(replace(label, spread=gate), activations.gated(activations.get("sigmoid")))
-    token = tracer.observer.before(place, x.narrow(dim, half, half), gate)
+    activation = activations.gated(activations.get("sigmoid"))
+    z = x.narrow(dim, half, half)
+    token = tracer.enter_site(z, replace(label, spread=gate), activation)
     tracer.observer.after(token, out)
     spread = replace(gate, start=0, step=1)
     tracer.labels.put(out, Label(OUTPUT, label.origin, spread, tokens=(token,)))
