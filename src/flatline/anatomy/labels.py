@@ -139,12 +139,14 @@ class Weights:
     Attributes:
         shown: The parameters.
         part: Which slice of a stack of weights (an expert's) it is; ``None`` for all.
+        fresh: Something in it was made in this step, such as a recurrent network's first state.
         drawn: Random numbers are in it.
         product: It is a product of several matrices.
     """
 
     shown: tuple[Shown, ...] = ()
     part: int | None = None
+    fresh: bool = False
     drawn: bool = False
     product: bool = False
 
