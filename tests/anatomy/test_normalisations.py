@@ -1,4 +1,4 @@
-"""Normalisations before and after the activation: the units they keep, and what the pulse is worth."""
+"""Normalisations before and after the activation: their units, and the pulse they leave."""
 
 from __future__ import annotations
 

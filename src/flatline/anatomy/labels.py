@@ -19,6 +19,8 @@ LINEAR, OUTPUT, TAINT = "linear", "output", "taint"
 #: How a label loses the place of its units.
 MOVED = "its units are moved in a way that cannot be followed"
 JOINED = "its input joins several layers"
+#: Why a nonlinearity may be a part of a loss.
+SUMMED = "it is summed up to one number, as a part of a loss is, and no layer reads it"
 _SAMPLE = 512
 
 

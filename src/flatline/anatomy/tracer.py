@@ -30,6 +30,7 @@ from flatline.anatomy.labels import (
     LINEAR,
     MOVED,
     OUTPUT,
+    SUMMED,
     TAINT,
     Base,
     Known,
@@ -308,8 +309,10 @@ class Tracer:
 
     def end(self, units: list[tuple[Tensor, Label]], results: list[Tensor]) -> None:
         """Label nothing that came out, and say that the units went this way."""
-        for _, label in units:
+        for x, label in units:
             self.leak(label)
+            if self.stack and any(result.numel() == 1 < x.numel() for result in results):
+                self.doubt(label, SUMMED)
             if label.role == TAINT:
                 self.stuck(label)
             if label.over:
