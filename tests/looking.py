@@ -128,7 +128,7 @@ class Unit:
 
 
 def outputs_of(model: nn.Module, *inputs: Any, **named: Any) -> dict[str, Tensor]:
-    """What each module gave in a plain run; several calls stand one behind the other."""
+    """What each module gave in a plain run; several calls of one shape stand side by side."""
     kept: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -143,7 +143,11 @@ def outputs_of(model: nn.Module, *inputs: Any, **named: Any) -> dict[str, Tensor
     model(*inputs, **named)
     for hook in hooks:
         hook.remove()
-    return {name: torch.stack(calls, 1).squeeze(1) for name, calls in kept.items()}
+    return {
+        name: calls[0] if len(calls) == 1 else torch.stack(calls, 1)
+        for name, calls in kept.items()
+        if len({call.shape for call in calls}) == 1
+    }
 
 
 def check_numbers(seen: Vitals, unit: Unit, outputs: dict[str, Tensor], fires: Any) -> None:
