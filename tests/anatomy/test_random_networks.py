@@ -123,9 +123,8 @@ class Random(nn.Module):
             self._read(f"{prefix}value.weight")
             feeds.append(f"{prefix}value.weight")
         activation, act = FORMS[choice.form]
-        truth = Truth(
-            name, activation, choice.width, tuple(feeds), [], act, self.image, gated, residual
-        )
+        truth = Truth(name, activation, choice.width, tuple(feeds), act)
+        truth.image, truth.gated, truth.residual = self.image, gated, residual
         self.truths.append(truth)
         # A sum that is bent ends the reading of what came along.
         self.waiting, self.width = (truth,), choice.width

@@ -51,6 +51,7 @@ _ACROSS = "it is a function of all units at once"
 _OVER = "it acts on the output of another nonlinearity"
 _FUSED = "its layer runs as one fused operator"
 _FOREIGN = "it is an operator of another library, which cannot be followed"
+_NESTED = "its input is a nested tensor, whose examples have different shapes"
 _OUTSIDE = "it is applied outside the model, as a loss is, and no layer reads it"
 
 
@@ -133,6 +134,10 @@ class Tracer:
         if op == "as_strided" and operators.keeps_layout(args):
             op = "alias"
         tensors = tensors_of(args, kwargs)
+        if any(x.is_nested for x in tensors):
+            if op in operators.NONLINEAR and self.stack:
+                self.miss(None, op, _NESTED)
+            return _nothing
         if op not in PRODUCERS and any(isinstance(self.labels.get(x), Rows) for x in tensors):
             return experts.each(self, func, args, kwargs, tensors)
         if op in operators.NONLINEAR and args and isinstance(args[0], Tensor):
