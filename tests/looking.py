@@ -7,7 +7,7 @@ torch's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,14 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatline.anatomy.atlas import Atlas
-from flatline.anatomy.roots import Names
-from flatline.anatomy.site import Site
-from flatline.anatomy.tracer import Tracer
+from flatline.anatomy.site import Site, Unplaced
 from flatline.sense import pulse
-from flatline.sense.census import fetch
-from flatline.sense.exam import Exam, Staff
-from flatline.sense.vitals import Vitals, merge
+from flatline.sense.attach import Attachment
+from flatline.sense.vitals import Vitals
+from flatline.sense.watcher import Watcher
 
 
 @dataclass
@@ -56,6 +53,27 @@ def summed(out: Any) -> Tensor:
     return sum((summed(value) for value in values), torch.zeros(()))
 
 
+class _Recorder:
+    """Keeps what the watcher hands over about anatomy and exams."""
+
+    def __init__(self) -> None:
+        self.unplaced: tuple[Unplaced, ...] = ()
+        self.vitals: dict[str, Vitals] = {}
+        self.losses: list[tuple[str, str]] = []
+
+    def anatomy(self, sites: Any, unplaced: Sequence[Unplaced]) -> None:
+        self.unplaced = tuple(unplaced)
+
+    def exam(self, step: int, vitals: Mapping[str, Vitals], *more: Any) -> None:
+        self.vitals.update(vitals)
+
+    def lost(self, what: str, why: str) -> None:
+        self.losses.append((what, why))
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **named: None
+
+
 def look(
     model: nn.Module | Callable[..., Any],
     *inputs: Any,
@@ -65,7 +83,7 @@ def look(
     steps: int = 1,
     **named: Any,
 ) -> Seen:
-    """Examine ``steps`` forward and backward passes.
+    """Watch ``steps`` training steps that change nothing, with an exam of each.
 
     Args:
         model: The model, or a function that uses several.
@@ -73,37 +91,33 @@ def look(
         roots: The models, where ``model`` is a function.
         loss: Makes a number of the output, outside the model.
         train: Training or evaluation mode.
-        steps: Passes to examine, one exam each.
+        steps: Number of steps.
         **named: What it is called with by name.
     """
     roots = [model] if roots is None else roots
-    for root in roots:
-        root.train(train)
-    names, atlas, faults = Names(roots), Atlas(), []
-    tracer = Tracer(names, atlas, Staff())
-    total: dict[str, Vitals] = {}
-    for _ in range(steps):
-        exam = Exam(tracer, lambda module: names.module(module) is not None, faults.append)
-        exam.open()
-        try:
+    recorder = _Recorder()
+    watcher = Watcher(recorder, 0.01, models=roots)
+    watcher.pacer.due = lambda step, elapsed, event: True
+    attachment = Attachment(watcher)
+    try:
+        for root in roots:
+            root.train(train)
+        parameters = (p for root in roots for p in root.parameters())
+        optimizer = torch.optim.SGD(parameters, 0.0)
+        for _ in range(steps):
             number = loss(model(*inputs, **named))
-            exam.before_backward()
             if number.requires_grad:
                 number.backward()
-            exam.after_backward()
-        finally:
-            read = exam.finish()
-        if faults:
-            raise faults[0]
-        places = atlas.settle()
-        vitals, _ = fetch([entry for entry in read if entry[0].place in places], {})
-        for place, one in vitals.items():
-            known = total.get(place.name)
-            total[place.name] = one if known is None else merge(known, one)
+            optimizer.step()
+    finally:
+        attachment.remove()
+        watcher.close()
+    assert recorder.losses == []
+    places = watcher._atlas.settle()
     return Seen(
         {place.name: place.site(pulse.kind(place, False)) for place in places},
-        {one.name: one.because for one in atlas.unplaced},
-        total,
+        {one.name: one.because for one in watcher._atlas.unplaced},
+        recorder.vitals,
         frozenset(place.name for place in places if place.noisy),
     )
 
