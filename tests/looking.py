@@ -117,7 +117,7 @@ def look(
     return Seen(
         {place.name: place.site(pulse.kind(place, False)) for place in places},
         {one.name: one.because for one in watcher._atlas.unplaced},
-        recorder.vitals,
+        {place.name: Vitals.empty(place.units) for place in places} | recorder.vitals,
         frozenset(place.name for place in places if place.noisy),
     )
 
