@@ -397,13 +397,13 @@ class Exam:
 
 def _first_tensor(values: Iterable[Any]) -> Tensor | None:
     for value in values:
-        if isinstance(value, Tensor) and value.ndim:
+        if isinstance(value, Tensor) and not value.is_nested and value.ndim:
             return value
         if isinstance(value, Mapping):
             value = tuple(value.values())
         if isinstance(value, list | tuple):
             for item in value:
-                if isinstance(item, Tensor) and item.ndim:
+                if isinstance(item, Tensor) and not item.is_nested and item.ndim:
                     return item
     return None
 
