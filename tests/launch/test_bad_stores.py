@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from flatline.record.schema import APPLICATION
+from flatline.record.schema import APPLICATION, VERSION
 from flatline.record.store import Store
 
 #: What takes from root the right to read and write everything.
@@ -81,7 +81,7 @@ def test_a_file_that_is_no_database(runs, command):
         (
             APPLICATION,
             7,
-            "of version 1 or older, found version 7, written by a newer flatline; upgrade "
+            f"of version {VERSION} or older, found version 7, written by a newer flatline; upgrade "
             "flatline, or name another file with --store",
         ),
     ],
