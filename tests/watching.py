@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from flatline.anatomy.site import Site, Unplaced
+from flatline.diagnose.diagnose import diagnose
+from flatline.diagnose.states import States
 from flatline.sense.attach import Attachment
+from flatline.sense.history import Row
 from flatline.sense.vitals import Ledger, Vitals
 from flatline.sense.watcher import Watcher
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What one exam handed over."""
+
+    step: int
+    vitals: Mapping[str, Vitals]
+    previous: Mapping[str, Vitals | None]
+    ledgers: Mapping[str, Ledger]
+    measures: Mapping[str, Mapping[str, float]]
 
 
 class Memory:
@@ -18,10 +33,13 @@ class Memory:
     def __init__(self) -> None:
         self.sites: dict[str, Site] = {}
         self.unplaced: tuple[Unplaced, ...] = ()
-        self.exams: list[tuple[int, Mapping[str, Vitals], Mapping[str, Ledger]]] = []
+        self.exams: list[Exam] = []
         self.newest: dict[str, Ledger] = {}
-        self.rows: list[tuple[int, float | None, float | None]] = []
+        self.rows: list[Row] = []
         self.events: list[tuple[int, str, str, list[int]]] = []
+        self.births: dict[str, int] = {}
+        self.autopsies: list[tuple[int, str, int, Any]] = []
+        self.notes: list[tuple[int, str, dict[str, Any]]] = []
         self.losses: list[tuple[str, str]] = []
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
@@ -36,13 +54,13 @@ class Memory:
         ledgers: Mapping[str, Ledger],
         measures: Mapping[str, Mapping[str, float]],
     ) -> None:
-        self.exams.append((step, dict(vitals), dict(ledgers)))
+        self.exams.append(Exam(step, dict(vitals), dict(previous), dict(ledgers), dict(measures)))
         self.newest.update(ledgers)
 
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
         self.newest.update(ledgers)
 
-    def steps(self, rows: Sequence[tuple[int, float | None, float | None]]) -> None:
+    def steps(self, rows: Sequence[Row]) -> None:
         self.rows.extend(rows)
 
     def event(
@@ -50,8 +68,38 @@ class Memory:
     ) -> None:
         self.events.append((step, site, kind, list(units)))
 
+    def birth(self, step: int, site: str, birth: Any) -> None:
+        self.births[site] = step
+
+    def deaths(self, step: int, site: str, before: int, units: Any, terms: Any) -> None:
+        self.autopsies.append((step, site, before, units))
+
+    def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
+        self.notes.append((step, kind, dict(evidence)))
+
     def lost(self, what: str, why: str) -> None:
         self.losses.append((what, why))
+
+    def window(self, site: str) -> tuple[list[int], Vitals]:
+        """The newest window of a site: the steps of its exams, and what it says."""
+        steps: list[int] = []
+        for exam in self.exams:
+            if site in exam.vitals:
+                steps = [*([] if exam.previous[site] else steps), exam.step]
+                vitals = exam.vitals[site]
+        return steps, vitals
+
+    def states(self, site: str) -> States:
+        """The states of a site's units as they would be reported now."""
+        found = diagnose(
+            [*self.sites.values()], {name: self.window(name)[1] for name in self.seen}, self.newest
+        )
+        return found.sites[site]
+
+    @property
+    def seen(self) -> set[str]:
+        """Names of the sites that received an example in an exam."""
+        return {name for exam in self.exams for name in exam.vitals}
 
 
 @contextmanager

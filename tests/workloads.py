@@ -50,6 +50,7 @@ class Probe:
         side: ``"output"`` of that module, or its ``"input"`` (after a residual add, for example).
         axis: Axis of the units; axis 0 holds the examples.
         half: Take only this half (0 or 1) along the unit axis: gated units.
+        times: Module whose output multiplies the activation: gated units of two layers.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Probe:
     side: str = "output"
     axis: int = -1
     half: int | None = None
+    times: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,18 @@ def mlp_relu_collapsed() -> Training:
     return supervised(model, torch.optim.SGD(model.parameters(), 2.0), clusters(16))
 
 
+@workload(20, "0", "2")
+def diverging() -> Training:
+    """A squared error overflows within a few steps, and everything is NaN after that."""
+    torch.manual_seed(36)
+    model = mlp()
+
+    def loss_fn(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.mse_loss(outputs, F.one_hot(targets, 4).float())
+
+    return supervised(model, torch.optim.SGD(model.parameters(), 20.0), clusters(16), loss_fn)
+
+
 class Functional(nn.Module):
     """Only functions and methods: no activation module to hook."""
 
@@ -261,7 +275,7 @@ class SwiGLU(nn.Module):
         return self.down(F.silu(self.gate(x)) * self.value(x))
 
 
-@workload(30, Probe("gate", "silu"))
+@workload(30, Probe("gate", "silu", times="value"))
 def swiglu() -> Training:
     torch.manual_seed(6)
     model = SwiGLU()
@@ -658,3 +672,139 @@ def zero_outgoing() -> Training:
 
     training.step = step
     return training
+
+
+@workload(30, "0", "2")
+def masked_targets() -> Training:
+    """One class has no targets: units that fire only for it get no gradient, and are alive."""
+    torch.manual_seed(27)
+    model = mlp()
+    inputs, labels = next(clusters(16, batch=256))
+    centre = inputs[labels == 0].mean(dim=0)
+    with torch.no_grad():
+        model[0].weight[:4] = centre / centre.norm()
+        model[0].bias[:4] = -0.8 * centre.norm()
+    batches = ((x, y.masked_fill(y == 0, -100)) for x, y in clusters(16))
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.05), batches)
+
+
+@workload(40, "0", "2")
+def gradient_noise() -> Training:
+    """Hooks add noise to every gradient, so that silent units seem alive."""
+    torch.manual_seed(28)
+    model = mlp()
+    noise = torch.Generator().manual_seed(28)
+    for parameter in model.parameters():
+        parameter.register_hook(lambda g: g + 1e-3 * torch.randn(g.shape, generator=noise))
+    with torch.no_grad():
+        model[2].bias[:3] = -5.0
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.3), clusters(16))
+
+
+@workload(60, "0", "2")
+def weight_decay() -> Training:
+    """Decay and momentum move units whose gradient is 0."""
+    torch.manual_seed(29)
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias[:4] = -12.0
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.5, weight_decay=0.15)
+    return supervised(model, optimizer, clusters(16))
+
+
+@workload(50, "0", "2")
+def revival() -> Training:
+    """Biases are pushed down and let go: units die, come back, and one of them dies again."""
+    torch.manual_seed(30)
+    model = mlp()
+    training = supervised(model, torch.optim.SGD(model.parameters(), 0.05), clusters(16))
+    plain_step = training.step
+    pushes = {10: (slice(0, 6), -50.0), 24: (slice(0, 4), 50.0), 37: (slice(0, 1), -50.0)}
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        if done in pushes:
+            units, by = pushes[done]
+            with torch.no_grad():
+                model[0].bias[units] += by
+        plain_step()
+        done += 1
+
+    training.step = step
+    return training
+
+
+# Other shapes of data and parameters
+
+
+@workload(40, "0", "2")
+def no_bias() -> Training:
+    """Without biases, silence shows in the weights' gradients alone."""
+    torch.manual_seed(31)
+    model = nn.Sequential(
+        nn.Linear(16, 24, bias=False), nn.ReLU(),
+        nn.Linear(24, 24, bias=False), nn.ReLU(), nn.Linear(24, 4, bias=False),
+    )  # fmt: skip
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.8), clusters(16))
+
+
+@workload(20, "0", "2")
+def double_precision() -> Training:
+    torch.manual_seed(32)
+    model = mlp().double()
+    batches = ((x.double(), y) for x, y in clusters(16))
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.5), batches)
+
+
+@workload(20, "0", "2")
+def half_precision() -> Training:
+    """Weights, activations and gradients in bfloat16."""
+    torch.manual_seed(33)
+    model = mlp().bfloat16()
+    batches = ((x.bfloat16(), y) for x, y in clusters(16))
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.5), batches)
+
+
+@workload(20, "0", "2")
+def pairs() -> Training:
+    """The model sees two batches before one backward pass."""
+    torch.manual_seed(34)
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), 0.5)
+    batches = clusters(16)
+
+    def step() -> None:
+        (a, of_a), (b, of_b) = next(batches), next(batches)
+        optimizer.zero_grad()
+        alike = (of_a == of_b).float()
+        distance = (model(a) - model(b)).square().mean(dim=1)
+        F.binary_cross_entropy_with_logits(1 - distance, alike).backward()
+        optimizer.step()
+
+    return Training(model, optimizer, step)
+
+
+class Experts(nn.Module):
+    """Each example goes to one of three experts; nothing ever goes to the last one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 4)) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.new_zeros(len(x), 4)
+        chosen = (x[:, 0] > 0).long()
+        for i, expert in enumerate(self.experts):
+            rows = (chosen == i).nonzero().squeeze(1)
+            out = out.index_add(0, rows, expert(x[rows]))
+        return out
+
+
+@workload(30, "experts.0.0", "experts.1.0", "experts.2.0")
+def experts() -> Training:
+    torch.manual_seed(35)
+    model = Experts()
+    return supervised(model, torch.optim.SGD(model.parameters(), 0.5), clusters(16))

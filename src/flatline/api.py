@@ -6,14 +6,15 @@ it first.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flatline.errors import UsageError
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from flatline.sense.attach import Attachment
     from flatline.sense.watcher import Watcher
     from flatline.show.report import Report
+
+
+T = TypeVar("T")
+_log = logging.getLogger("flatline")
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,26 @@ class Watch:
         self.writer: RunWriter = store.create_run(facts, run_id, rank)
         self.watcher: Watcher | None = None
         self._attachment: Attachment | None = None
+        self._lost: list[tuple[str, str]] = []
         current.append(self)
+
+    def spare(self, what: str, work: Callable[..., T], *args: Any) -> T | None:
+        """Run our own work for a program that must not fail with it.
+
+        Args:
+            what: What is lost if it fails.
+            work: The work.
+            args: Its arguments.
+        """
+        try:
+            return work(*args)
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            if not any(fault in why for _, why in self._losses()):  # one failure is said once
+                _log.warning("flatline no longer sees %s: a fault inside flatline: %s", what, fault)
+                _log.debug("the fault", exc_info=error)
+            self._lost.append((what, f"a fault inside flatline: {fault}"))
+            return None
 
     def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
         """Begin to watch."""
@@ -85,26 +109,61 @@ class Watch:
             facts["overhead"] = {
                 "budget": self.budget,
                 "measured": round(pacer.spent / trained, 6) if trained > 0 else 0.0,
+                "spent": round(pacer.spent, 6),
                 "exams": pacer.exams,
             }
         self.writer.facts(**facts)
 
     def detach(self) -> None:
         """Stop watching; what was seen stays."""
-        if self._attachment is not None:
-            self._attachment.remove()
-            self._attachment = None
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            self.spare("the end of the watching", attachment.remove)
         if self.watcher is not None:
-            self.watcher.close()
+            self.spare("what was seen last", self.watcher.close)
         if self in current:
             current.remove(self)
 
-    def report(self) -> Report:
-        """The report of everything seen so far."""
+    def close(self, status: str) -> None:
+        """Stop watching and complete what is stored."""
+        self.detach()
+        self.spare("how far the run was", self.tell)
+        self.spare("how the run ended", self.writer.close, status)
+
+    def report(self, units: int = 10_000, store: str | None = None) -> Report:
+        """The report of everything seen so far; it says what is missing, and never fails.
+
+        Args:
+            units: Units to list one by one, at most.
+            store: The store to name in commands, where it is not the usual one.
+        """
+        report = self.spare("all but this line", self._build, units, store)
+        if report is None:
+            from flatline.show.report import Report
+
+            report = Report(run=self.writer.known)
+        lost = dict.fromkeys((*report.lost, *self._losses()))
+        # A store that failed knows no more how the run went on.
+        run = report.run if self.writer.error is None else {**report.run, **self.writer.known}
+        return replace(report, run=run, lost=tuple(lost))
+
+    def _build(self, units: int, store: str | None) -> Report:
         from flatline.show.report import build
 
-        self.writer.flush()
-        return build(self.store.load(self.writer.id))
+        self.spare("what was seen last", self.writer.flush)
+        return build(self.store.load(self.writer.id), units=units, store=store)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something of ours went wrong."""
+        return bool(self._lost)
+
+    def _losses(self) -> list[tuple[str, str]]:
+        """What was lost, whether or not the store has heard of it."""
+        losses = [] if self.watcher is None else list(self.watcher.losses)
+        if self.writer.error is not None:
+            losses.append(("what was seen after the store failed", str(self.writer.error)))
+        return losses + self._lost
 
 
 def new_facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
@@ -133,8 +192,8 @@ class Monitor:
     Args:
         model: The model.
         optimizer: Its optimizer.
-        budget: Share of the training's time that watching may take; 0 for the pulse alone, which
-            begins with the first exam and so sees nothing.
+        budget: Share of the training's time that watching may take; 0 for the pulse alone, after
+            one exam of the first step that finds the sites.
         path: A run store to write to; kept in memory when left out.
         name: A name for the run.
 
@@ -167,7 +226,6 @@ class Monitor:
 
         from flatline.anatomy.roots import inner
         from flatline.record.store import Store
-        from flatline.sense.watcher import Watcher
 
         _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
         _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
@@ -177,18 +235,21 @@ class Monitor:
         while (wrapped := inner(model)) is not None:
             model = wrapped
         self._watch = Watch(Store(path), new_facts(name, float(budget), 1), None, 0)
-        writer = self._watch.writer
-        tell = self._watch.tell
-        watcher = Watcher(writer, float(budget), models=[model], tell=tell)
-        self._watch.watch(watcher, optimizer)
+        self._watch.spare("the training", self._begin, model, optimizer, float(budget))
+
+    def _begin(self, model: nn.Module, optimizer: Optimizer, budget: float) -> None:
+        from flatline.sense.watcher import Watcher
+
+        watch = self._watch
+        watch.watch(Watcher(watch.writer, budget, models=[model], tell=watch.tell), optimizer)
 
     def report(self) -> Report:
         """The report of everything seen so far."""
-        watcher = self._watch.watcher
-        assert watcher is not None
-        watcher.flush()
-        self._watch.tell()
-        return self._watch.report()
+        watch = self._watch
+        if watch.watcher is not None:
+            watch.spare("what was seen last", watch.watcher.flush)
+        watch.spare("how far the run is", watch.tell)
+        return watch.report()
 
     def close(self) -> None:
         """Stop watching; reports can still be asked for."""
@@ -196,9 +257,7 @@ class Monitor:
 
     def _end(self, status: str) -> None:
         if self._watch in current:
-            self._watch.detach()
-            self._watch.tell()
-            self._watch.writer.close(status)
+            self._watch.close(status)
 
     def __enter__(self) -> Monitor:
         return self
@@ -233,7 +292,8 @@ def log(name: str, value: float) -> None:
             f"expected a number for the metric {name!r}, found {type(value).__name__}"
         ) from None
     watch = current[-1]
-    watch.writer.metric(str(name), watch.watcher.step if watch.watcher else 0, number)
+    step = watch.watcher.step if watch.watcher else 0
+    watch.spare(f"a value of {name}", watch.writer.metric, str(name), step, number)
 
 
 def examine(

@@ -66,6 +66,9 @@ class Session:
 
     def attach(self) -> None:
         """Put the hooks into torch, which the program has just imported."""
+        self._watch.spare("the training", self._attach)
+
+    def _attach(self) -> None:
         from flatline.sense.watcher import Watcher
 
         watcher = Watcher(
@@ -100,20 +103,19 @@ class Session:
         if os.getpid() != watch.pid:
             return None
         watch.detach()
-        watch.tell()
-        unseen = _unseen(watch.watcher, status)
-        if unseen is not None:
-            watch.writer.lost("the training", unseen)
-        watch.writer.close(status)
+        watch.spare("why nothing was seen", self._explain, status)
+        watch.close(status)
         if watch.rank != 0:
             return None
-        from flatline.show.report import build
-
-        recording = watch.store.load(watch.writer.id)
         if watch.writer.error is not None:
             _tell(f"flatline: {watch.writer.error}. The report shows what was written before.")
-            recording.facts["status"] = status
-        return build(recording, units=self._units, store=self._named_store)
+        return watch.report(self._units, self._named_store)
+
+    def _explain(self, status: str) -> None:
+        """Say so if there was nothing to watch."""
+        unseen = _unseen(self._watch.watcher, status)
+        if unseen is not None and not self._watch.failed:
+            self._watch.writer.lost("the training", unseen)
 
 
 def _name(argv: list[str]) -> str | None:

@@ -28,7 +28,6 @@ CONSTANT_RANGE = 1e-6  # of the site's typical magnitude
 STARVED_UPDATE = 1e-7  # relative; float32 cannot represent a smaller one
 STARVED_GRADIENT = 1e-6  # of the largest gradient of any site
 DORMANT_SCORE = 0.025
-_ROUNDING = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,8 @@ class States:
             threshold, in standard deviations of z; NaN where no exam measured it.
         last_life: Last step on which it showed life; -1 for never or where nobody kept a ledger.
         since_step: First step known to be silent, for a dead unit; else -1.
-        since_exact: ``since_step`` is the step of death, not only the first exam after it.
+        since_exact: ``since_step`` is the step of death, not only the first exam after it, and no
+            life since went unseen.
         watched: A ledger was kept, so ``last_life`` means something.
     """
 
@@ -84,15 +84,6 @@ class States:
     def state(self, unit: int) -> str:
         """Name of one unit's state."""
         return STATES[self.code[unit]]
-
-    def cause(self, unit: int) -> str:
-        """Why one unit came into its state, as far as it can be told."""
-        state = self.state(unit)
-        if state == "nonfinite":
-            return "non-finite"
-        if state == "dead" and self.watched and self.last_life[unit] < 0:
-            return "born-dead"
-        return "unknown"
 
 
 def judge(
@@ -150,12 +141,11 @@ def _silent(activation: Activation, vitals: Vitals, ledger: Ledger | None) -> Bo
     """Units that are silent now: they do not fire, and their output does not vary."""
     now: Bool
     if ledger is None or not activation.can_die:
-        flat = _range(vitals) <= _ROUNDING * np.maximum(abs(vitals.h_min), abs(vitals.h_max))
-        now = flat & (vitals.fired == 0) & (vitals.examples > 0)
+        now = vitals.silent & (vitals.examples > 0)
     else:
         # A unit that does not fire can still jump between two flat ends, as hardtanh can.
         low, high = activation.fires[0][0], activation.fires[-1][1]
-        jumps = (vitals.z_min <= low) & (vitals.z_max >= high)
+        jumps = (vitals.fired == 0) & (vitals.z_min <= low) & (vitals.z_max >= high)
         now = (ledger.first_silent > ledger.last_life) & ~jumps
     return now
 
@@ -230,7 +220,6 @@ def _since(ledger: Ledger | None, dead: Bool) -> tuple[Long, Bool]:
     """First silent step of dead units, and whether it is the step of death itself."""
     if ledger is None:
         return np.full(len(dead), -1, np.int64), np.zeros(len(dead), bool)
-    next_step = ledger.last_life.astype(np.int64) + 1
     known = dead & (ledger.first_silent > ledger.last_life)
-    since = np.where(ledger.exact, next_step, ledger.first_silent)
-    return np.where(known, since, -1), known & (since == next_step)
+    since = np.where(ledger.exact, ledger.last_life.astype(np.int64) + 1, ledger.first_silent)
+    return np.where(known, since, -1), known & ledger.exact

@@ -13,8 +13,21 @@ from flatline.anatomy.atlas import Feed, Place
 COLUMNS = 64
 
 
-def _rows(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
-    """The part of ``tensor`` that feeds the site, one row per unit: ``(units, inputs)``."""
+def _norm(rows: Tensor) -> Tensor:
+    """Length of each row; in at least single precision, as half precision would not hold it."""
+    half = rows.dtype in (torch.float16, torch.bfloat16)
+    dtype = torch.float32 if half else rows.dtype
+    length = torch.linalg.vector_norm(rows, dim=1, dtype=dtype).float()
+    peak = torch.linalg.vector_norm(rows, math.inf, dim=1).float()
+    # Squares overflow where the numbers themselves do not; their largest is near enough then.
+    return torch.where(length == math.inf, peak, length)
+
+
+def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
+    """The part of ``tensor`` that feeds the site, one row per unit: ``(units, inputs)``.
+
+    ``None`` where it cannot be told, as in a sharded or sparse tensor.
+    """
     axis = feed.axis
     if axis is None or type(tensor) not in (Tensor, torch.nn.Parameter):
         return None
@@ -36,29 +49,29 @@ class Movement:
 
     Args:
         place: The site.
+        updated: There is no step to come whose update could be measured.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, *, updated: bool = False) -> None:
         self._place = place
         self._feed = place.matrix or place.beacon
+        self.parameter = None if self._feed is None else self._feed.parameter
         self._before: Tensor | None = None
         self.gradient: Tensor | None = None
         feed = self._feed
         if feed is None:
             return
-        weight = self._weight()
+        weight = None if updated else self._weight()
         if weight is not None:
             self._before = weight.clone()
         if feed.parameter.grad is not None:
-            rows = _rows(feed.parameter.grad, feed, place)
+            rows = rows_of(feed.parameter.grad, feed, place)
             if rows is not None:
-                count = math.sqrt(rows.shape[1])
-                norm = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
-                self.gradient = norm / count
+                self.gradient = _norm(rows) / math.sqrt(rows.shape[1])
 
     def _weight(self) -> Tensor | None:
         assert self._feed is not None
-        rows = _rows(self._feed.parameter, self._feed, self._place)
+        rows = rows_of(self._feed.parameter, self._feed, self._place)
         return None if rows is None else rows[:, :: max(1, rows.shape[1] // COLUMNS)][:, :COLUMNS]
 
     def numbers(self) -> Tensor:
@@ -70,8 +83,6 @@ class Movement:
         if self._before is not None:
             after = self._weight()
             assert after is not None
-            moved = torch.linalg.vector_norm(after - self._before, dim=1, dtype=torch.float32)
-            size = torch.linalg.vector_norm(self._before, dim=1, dtype=torch.float32)
-            update = moved / size
+            update = _norm(after - self._before) / _norm(self._before)
         gradient = unknown if self.gradient is None else self.gradient
         return torch.stack([gradient, update])

@@ -59,15 +59,11 @@ class Change:
 
     Attributes:
         died: Newly found silent.
-        revived: Alive after an exam had found them silent.
-        distrusted: The pulse called silent units alive.
-        hidden: Units fired that the pulse missed although their output is read.
+        revived: Showed life after an exam had found them silent, be it only for a time.
     """
 
     died: npt.NDArray[np.intp]
     revived: npt.NDArray[np.intp]
-    distrusted: bool = False
-    hidden: bool = False
 
 
 class Roll:
@@ -100,8 +96,9 @@ class Roll:
         """Take rows of the pulse.
 
         A row in which a whole site shows nothing says nothing of its units (the loss may have
-        been flat, or everything downstream dead), so silence is counted and believed only in rows
-        in which some other unit of the site lived.
+        been flat, or everything downstream dead), so silence is counted only in rows in which some
+        other unit of the site lived, and the step of a death is known only where all rows since
+        are such.
 
         Args:
             alive: Which units showed life, shape ``(rows, units)``; at most ``ROWS`` rows.
@@ -125,7 +122,27 @@ class Roll:
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        return self._observe(some, word[some], lit[self._site[some]], step, before)
+        if not len(some):
+            return False
+        word, lit = word[some], lit[self._site[some]]
+        if not word.any() and (lit == full).all() and not (before[1] & _PENDING).any():
+            return self._wait(some, count, before)
+        return self._observe(some, word, lit, step, before)
+
+    def _wait(
+        self,
+        some: npt.NDArray[np.intp],
+        count: int,
+        before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+    ) -> bool:
+        """As :meth:`_observe` where all of ``some`` were silent already and stay so: the usual."""
+        last_life, flags, silent = before
+        silence = silent + np.int32(count)
+        suspicious = silence > 2 * self._longest[some].astype(np.int32) + PATIENCE
+        suspicious &= (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
+        flags[suspicious] |= _ASKED
+        self.last_life[some], self._silent[some], self._flags[some] = last_life, silence, flags
+        return bool(suspicious.any())
 
     def _observe(
         self,
@@ -145,104 +162,133 @@ class Roll:
             before: Their last life, flags and silence so far.
         """
         last_life, flags, silent = before
+        full = (1 << len(step)) - 1
         lived = word != 0
         last = np.minimum(_LAST[word], len(step) - 1)
         later = lit >> (last + 1)
-        # The row after the last sign of life decides whether the step of death is known.
+        # The step of death is known where every row after the last sign of life is believed.
         solid = step[-1] - step[0] == len(step) - 1
-        sure = np.where(lived, solid & (later & 1), lit & (last_life == step[0] - 1) & 1)
+        bright = np.where(lived, later == full >> (last + 1), lit == full) & solid
+        begun = np.where(flags & _PENDING, last_life == step[0] - 1, flags & _SURE != 0)
+        sure = np.where(bright & (lived | begun), np.uint8(_SURE), np.uint8(0))
         undecided = lived & (last == len(step) - 1)
-        fresh = np.where(undecided, _PENDING, sure * np.uint8(_SURE)) | flags & _DOUBT
-        waiting = fresh | flags & _ASKED
-        asleep = np.where(flags & _PENDING, waiting, flags)
+        kept = flags & np.where(lived, np.uint8(_DOUBT), np.uint8(_DOUBT | _ASKED))
         gap = step[_FIRST[word] % len(step)] - last_life - 1
         longest = self._longest[some]
         returned = lived & (last_life >= 0) & (gap > longest)
         longest = np.where(returned, np.minimum(gap, _LONG), longest)
         now = np.where(lived, step[last], last_life)
-        silence = np.where(lived, _BITS[later], silent + _BITS[lit])
-        flags = np.where(lived, fresh, asleep).astype(np.uint8)
-        suspicious = ~lived & (silence > 2 * longest.astype(np.int32) + PATIENCE)
+        silence = waited = np.where(lived, _BITS[later], silent + _BITS[lit])
+        if not all(member.exact for member in self.members):
+            exact = np.array([member.exact for member in self.members])[self._site[some]]
+            silence = np.where(exact, silence, np.where(lived, 0, silent))
+            waited = np.where(exact, waited, step[-1] - now)
+        flags = np.where(undecided, np.uint8(_PENDING), sure) | kept
+        suspicious = ~lived & (waited > 2 * longest.astype(np.int32) + PATIENCE)
         suspicious &= (self.first_silent[some] <= now) & (flags & _ASKED == 0)
         flags[suspicious] |= _ASKED
         self.last_life[some], self._silent[some] = now, silence
         self._flags[some], self._longest[some] = flags, longest
         return bool(suspicious.any())
 
-    def examine(
-        self,
-        index: int,
-        step: int,
-        fired: npt.NDArray[np.int32],
-        examples: int,
-        unread: Bool,
-        complete: bool = True,
-    ) -> Change:
-        """Take an exam of site ``index``, after the pulse's row of the same step.
+    def compare(
+        self, index: int, step: int, alive: Bool, unread: Bool, complete: bool = True
+    ) -> bool:
+        """Set an exam of site ``index`` against the pulse's row of the same step.
+
+        A pulse that called silent units alive is not trusted at this site any more (a penalty in
+        the loss, noise on the gradients); the zeros of a unit that fired unnoticed are not taken
+        for silence.
 
         Args:
             index: The site.
             step: Step of the exam.
-            fired: Examples on which each unit fired.
-            examples: Number of examples.
+            alive: Units that fired.
             unread: Units whose outgoing weights are all 0; the pulse cannot see them live.
+            complete: The exam saw every example behind the gradient (not one rank of several).
+
+        Returns:
+            Whether a unit fired unnoticed that a reliable pulse should have noticed.
+        """
+        member = self.members[index]
+        if member.pulse == "none" or self._lit_step[index] != step:
+            return False
+        part = slice(self._starts[index], self._ends[index])
+        last = self.last_life[part]
+        beats = last == step
+        if complete and (beats & ~alive).any():
+            self._recount(index, step)
+            member.pulse = "none"
+            # Believe the exams alone: these units lived when last examined.
+            last[beats & ~alive] = min(self._exam_step[index], step - 1)
+            return False
+        unnoticed = alive & ~beats
+        self._flags[part] |= np.where(unnoticed, np.uint8(_DOUBT), np.uint8(0))
+        return member.exact and bool((unnoticed & ~unread).any())
+
+    def examine(
+        self, index: int, step: int, alive: Bool, examples: int, complete: bool = True
+    ) -> Change:
+        """Take an exam of site ``index``, after :meth:`compare`.
+
+        Args:
+            index: The site.
+            step: Step of the exam.
+            alive: Units that fired.
+            examples: Number of examples.
             complete: The exam saw every example behind the gradient (not one rank of several).
         """
         member = self.members[index]
         part = slice(self._starts[index], self._ends[index])
-        last, first, flags = self.last_life[part], self.first_silent[part], self._flags[part]
-        silent = fired == 0
-        distrusted = hidden = False
-        if member.pulse != "none" and self._lit_step[index] == step:
-            beats = last == step
-            if not complete:
-                silent &= ~beats
-            elif (silent & beats).any():
-                distrusted = True
-                member.pulse = "none"
-                # Believe the exams alone: these units lived when last examined.
-                last[silent & beats] = np.minimum(self._exam_step[index], step - 1)
-            unnoticed = ~silent & ~beats
-            flags[unnoticed] |= _DOUBT
-            hidden = bool((unnoticed & ~unread).any())
-        last[~silent] = step
-        silences = self._silent[part]
-        if not member.exact:
-            np.copyto(silences, np.where(silent, silences + examples, 0), casting="unsafe")
-        died = silent & (first <= last)
-        revived = ~silent & (first >= 0)
-        first[died] = step
+        last, first, silence = self.last_life[part], self.first_silent[part], self._silent[part]
+        lit = member.pulse != "none" and self._lit_step[index] == step
+        if lit and not complete:
+            alive = alive | (last == step)
+        last[alive] = step
+        # An exact pulse counts steps, and has counted this one if it could.
+        witnessed = int(not lit) if member.exact else examples
+        silence += witnessed
+        silence[alive] = 0
+        revived = (first >= 0) & (last >= first)
         first[revived] = -1
-        flags &= np.uint8(255 - _ASKED)
+        died = ~alive & (first < 0)
+        first[died] = step
+        self._flags[part] &= np.uint8(255 - _ASKED)
         member.batch = min(member.batch or examples, examples)
         self._exam_step[index] = step
-        return Change(np.flatnonzero(died), np.flatnonzero(revived), distrusted, hidden)
+        return Change(np.flatnonzero(died), np.flatnonzero(revived))
 
     def doubt(self, index: int, since: int) -> None:
         """Life was missed at site ``index``: its zeros are not taken for silence any more.
 
-        Deaths that an exam before ``since`` has confirmed keep their step; the rest lie between
-        exams, and their silence is counted anew.
+        Every death lies between two exams from now on: also one that an exam has confirmed, for
+        nothing tells that the unit did not live for a moment since. Silence that no exam before
+        ``since`` has confirmed is counted anew.
         """
+        member = self.members[index]
+        if member.exact:
+            self._recount(index, since)
+            member.reliable = False
+
+    def _recount(self, index: int, since: int) -> None:
+        """From steps of silence to examples, where an exam before ``since`` confirmed it."""
         member = self.members[index]
         if member.exact:
             part = slice(self._starts[index], self._ends[index])
             first = self.first_silent[part]
             confirmed = (first > self.last_life[part]) & (first < since)
-            self._flags[part] |= np.where(confirmed, 0, _DOUBT).astype(np.uint8)
             self._silent[part] *= np.where(confirmed, max(member.batch, 1), 0)
-        member.reliable = False
 
     def ledger(self, index: int) -> Ledger:
         """The ledger of site ``index``."""
         member = self.members[index]
         part = slice(self._starts[index], self._ends[index])
-        flags = self._flags[part]
-        known = (flags & _SURE != 0) & (flags & _DOUBT == 0) & (member.pulse == "exact")
+        last, first, flags = self.last_life[part], self.first_silent[part], self._flags[part]
+        known = (flags & _SURE != 0) & (flags & _DOUBT == 0) & member.exact
         weight = max(member.batch, 1) if member.exact else 1
         return Ledger(
-            last_life=self.last_life[part].copy(),
-            first_silent=self.first_silent[part].copy(),
+            last_life=last.copy(),
+            first_silent=first.copy(),
             silent_examples=self._silent[part].astype(np.int64) * weight,
             exact=known,
         )

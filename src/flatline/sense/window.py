@@ -31,11 +31,13 @@ class Window:
     Args:
         activation: The site's nonlinearity.
         units: Number of units.
+        gated: The units' outputs are the nonlinearity's times something else.
     """
 
-    def __init__(self, activation: Activation, units: int) -> None:
+    def __init__(self, activation: Activation, units: int, gated: bool = False) -> None:
         self._activation = activation
         self._units = units
+        self._gated = gated
         self._examples = 0
         self._table: npt.NDArray[np.void] | None = None
 
@@ -47,7 +49,7 @@ class Window:
     @property
     def _derives(self) -> bool:
         activation = self._activation
-        return activation.monotone and activation.function is not None
+        return activation.monotone and activation.function is not None and not self._gated
 
     def add(self, vitals: Vitals) -> None:
         """Merge an exam."""
