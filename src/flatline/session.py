@@ -105,11 +105,7 @@ class Session:
         watch.detach()
         watch.spare("why nothing was seen", self._explain, status)
         watch.close(status)
-        if watch.rank != 0:
-            return None
-        if watch.writer.error is not None:
-            _tell(f"flatline: {watch.writer.error}. The report shows what was written before.")
-        return watch.report(self._units, self._named_store)
+        return watch.report(self._units, self._named_store) if watch.rank == 0 else None
 
     def _explain(self, status: str) -> None:
         """Say so if there was nothing to watch."""
