@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+#: Seconds that the process which reports waits for the others of its run.
+PATIENCE = 10.0
 _log = logging.getLogger("flatline")
 
 
@@ -94,6 +96,10 @@ class _Watch:
                 _log.debug("the fault", exc_info=error)
             self._lost.append((what, f"a fault inside flatline: {fault}"))
             return None
+
+    def miss(self, what: str, why: str) -> None:
+        """Note what cannot be seen, through no fault of ours."""
+        self._lost.append((what, why))
 
     def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
         """Begin to watch."""
@@ -285,7 +291,21 @@ class Session:
         watch.detach()
         watch.spare("why nothing was seen", self._explain)
         watch.close(status)
-        return watch.report(self._units) if watch.rank == 0 else None
+        if watch.rank:
+            return None
+        if self._world > 1:
+            watch.spare("what other processes saw last", self._await, status)
+        return watch.report(self._units)
+
+    def _await(self, status: str) -> None:
+        """Give the other processes time to write what they saw; they end together as a rule."""
+        patience = PATIENCE if status == "finished" else PATIENCE / 10
+        end = time.monotonic() + patience
+        while (left := self._watch.store.writers(self._watch.writer.id)) and time.monotonic() < end:
+            time.sleep(0.05)
+        if left:
+            what = "what other processes saw last"
+            self._watch.miss(what, f"{left} of them still ran {patience:g} seconds after this one")
 
     def _explain(self) -> None:
         """Say so if there was nothing to watch."""

@@ -20,6 +20,8 @@ from types import CodeType, ModuleType, TracebackType
 from flatline.errors import UsageError
 
 STANDARD_INPUT = "-"
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_OPERATORS = os.path.join("torch", "_ops.py")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def hide_own_frames(error: BaseException) -> None:
         if value is error:
             trace = _outside(trace)
             value.__traceback__ = sys.last_traceback = trace
+            _clear_chain(value)
         _call_hook(theirs, kind, value, trace)
 
     sys.excepthook = show
@@ -136,7 +139,35 @@ def _outside(trace: TracebackType | None) -> TracebackType | None:
         rest = rest.tb_next
     while rest is not None and rest.tb_frame.f_code.co_filename == __file__:
         rest = rest.tb_next
-    return rest
+    return _between(rest)
+
+
+def _clear_chain(error: BaseException) -> None:
+    """Take our frames out of the exceptions that led to this one."""
+    seen, waiting = {id(error)}, [error.__cause__, error.__context__]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = _between(one.__traceback__)
+            waiting += [one.__cause__, one.__context__]
+
+
+def _between(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of flatline that torch called on the program's way."""
+    frames = []
+    operator = False
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        ours = code.co_filename.startswith(_PACKAGE)
+        # An operator under a dispatch mode of ours is run by a line of torch's own.
+        operator = (operator or ours) and (ours or code.co_filename.endswith(_OPERATORS))
+        if not ours and not operator:
+            frames.append(trace)
+        trace = trace.tb_next
+    for frame in reversed(frames):
+        trace = TracebackType(trace, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return trace
 
 
 def _script(main: ModuleType, path: str) -> CodeType:
