@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils import _python_dispatch
 
 import flatline
-from flatline import api, session
+from flatline import session
 from flatline.anatomy import atlas, labels, producers, roots, tracer
 from flatline.record import schema
 from flatline.record.writer import RunWriter

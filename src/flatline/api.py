@@ -91,6 +91,10 @@ class Watch:
             self._lost.append((what, fault))
             return None
 
+    def miss(self, what: str, why: str) -> None:
+        """Note what cannot be seen, through no fault of ours."""
+        self._lost.append((what, why))
+
     def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
         """Begin to watch."""
         from flatline.sense.attach import Attachment

@@ -150,6 +150,11 @@ class _Mode(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._exam = exam
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping the next method: no code is compiled while the mode is there."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -33,6 +33,8 @@ def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
         return None
     if tensor.layout is not torch.strided or axis >= tensor.ndim:
         return None
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        return None  # gathered for a forward pass, and freed again
     rows = tensor.detach().movedim(axis, 0)
     stop = place.start + place.step * place.units
     if rows.shape[0] < stop - place.step + 1:
