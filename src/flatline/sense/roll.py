@@ -85,6 +85,7 @@ class Roll:
         self._silent = np.zeros(total, np.int32)
         self._longest = np.zeros(total, np.int16)
         self._flags = np.full(total, _PENDING, np.uint8)
+        self._last_step = -1
         self._lit_step = np.full(len(sizes), -1)
         self._exam_step = np.full(len(sizes), -1)
 
@@ -122,7 +123,9 @@ class Roll:
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        return self._observe(some, word[some], lit[self._site[some]], step, before)
+        suspicious = self._observe(some, word[some], lit[self._site[some]], step, before)
+        self._last_step = steps[-1]
+        return suspicious
 
     def _observe(
         self,
@@ -149,7 +152,8 @@ class Roll:
         # The step of death is known where every row after the last sign of life is believed.
         solid = step[-1] - step[0] == len(step) - 1
         bright = np.where(lived, later == full >> (last + 1), lit == full) & solid
-        begun = np.where(flags & _PENDING, last_life == step[0] - 1, flags & _SURE != 0)
+        follows = step[0] == self._last_step + 1
+        begun = np.where(flags & _PENDING, last_life == step[0] - 1, (flags & _SURE != 0) & follows)
         sure = np.where(bright & (lived | begun), np.uint8(_SURE), np.uint8(0))
         undecided = lived & (last == len(step) - 1)
         kept = flags & np.where(lived, np.uint8(_DOUBT), np.uint8(_DOUBT | _ASKED))
@@ -161,8 +165,9 @@ class Roll:
         silence = waited = np.where(lived, _BITS[later], silent + _BITS[lit])
         if not all(member.exact for member in self.members):
             exact = np.array([member.exact for member in self.members])[self._site[some]]
+            trusted = np.array(self._trusted)[self._site[some]]
             silence = np.where(exact, silence, np.where(lived, 0, silent))
-            waited = np.where(exact, waited, step[-1] - now)
+            waited = np.where(exact, waited, np.where(trusted, step[-1] - now, 0))
         flags = np.where(undecided, np.uint8(_PENDING), sure) | kept
         suspicious = ~lived & (waited > 2 * longest.astype(np.int32) + PATIENCE)
         suspicious &= (self.first_silent[some] <= now) & (flags & _ASKED == 0)
@@ -197,10 +202,12 @@ class Roll:
         last = self.last_life[part]
         beats = last == step
         if complete and (beats & ~alive).any():
-            self._recount(index, step)
+            self._recount(index)
             member.pulse = "none"
-            # Believe the exams alone: these units lived when last examined.
-            last[beats & ~alive] = min(self._exam_step[index], step - 1)
+            # Believe the exams alone: these units lived when last examined, or were dead then.
+            first = self.first_silent[part]
+            known = np.where(first >= 0, first - 1, min(self._exam_step[index], step - 1))
+            np.copyto(last, known, where=beats & ~alive, casting="same_kind")
             return False
         unnoticed = alive & ~beats
         self._flags[part] |= np.where(unnoticed, np.uint8(_DOUBT), np.uint8(0))
@@ -233,30 +240,31 @@ class Roll:
         first[revived] = -1
         died = ~alive & (first < 0)
         first[died] = step
-        self._flags[part] &= np.uint8(255 - _ASKED)
+        flags = self._flags[part] & np.uint8(255 - _ASKED)
+        # What comes after this sign of life will tell.
+        self._flags[part] = np.where(alive, flags & _DOUBT | _PENDING, flags)
         member.batch = min(member.batch or examples, examples)
         self._exam_step[index] = step
         return Change(np.flatnonzero(died), np.flatnonzero(revived))
 
-    def doubt(self, index: int, since: int) -> None:
+    def doubt(self, index: int) -> None:
         """Life was missed at site ``index``: its zeros are not taken for silence any more.
 
         Every death lies between two exams from now on: also one that an exam has confirmed, for
-        nothing tells that the unit did not live for a moment since. Silence that no exam before
-        ``since`` has confirmed is counted anew.
+        nothing tells that the unit did not live for a moment since. Silence that no exam has
+        confirmed is counted anew.
         """
         member = self.members[index]
         if member.exact:
-            self._recount(index, since)
+            self._recount(index)
             member.reliable = False
 
-    def _recount(self, index: int, since: int) -> None:
-        """From steps of silence to examples, where an exam before ``since`` confirmed it."""
+    def _recount(self, index: int) -> None:
+        """From steps of silence to examples, where an exam has confirmed it."""
         member = self.members[index]
         if member.exact:
             part = slice(self._starts[index], self._ends[index])
-            first = self.first_silent[part]
-            confirmed = (first > self.last_life[part]) & (first < since)
+            confirmed = self.first_silent[part] > self.last_life[part]
             self._silent[part] *= np.where(confirmed, max(member.batch, 1), 0)
 
     def ledger(self, index: int) -> Ledger:
