@@ -152,6 +152,7 @@ class Exam:
         self._active = False
         self._paused = False
         self._broken = False
+        self._error: Exception | None = None
         self._depth = 0
         self._trained = False
         self._training = True
@@ -175,13 +176,16 @@ class Exam:
         return self._active or self._depth == 0
 
     def guard(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run our own work, timed; a fault ends the exam and not the training."""
+        """Run our own work, timed; a fault ends the exam and not the training.
+
+        It is reported when the exam is closed: inside an operator, the mode is off the stack for
+        the moment and cannot be taken away.
+        """
         start = time.perf_counter()
         try:
             return work(*args)
         except Exception as error:
-            self._broken = True
-            self._fail(error)
+            self._broken, self._error = True, self._error or error
             return None
         finally:
             self.own += time.perf_counter() - start
@@ -228,6 +232,9 @@ class Exam:
             self._stance = None
         self._tracer.labels.clear()
         self._tracer.stack.clear()
+        error, self._error = self._error, None
+        if error is not None:
+            self._fail(error)
 
     def pull(self) -> None:
         """Take the mode off the stack, wherever others may have been put on top of it."""
@@ -265,8 +272,12 @@ class Exam:
         self._depth += 1
         self._tracer.stack.append(module)
         self._paused = recurrent
+        staged = len(self.staff.staged)
         try:
             out = self._call(module, *args, **kwargs)
+        except BaseException:
+            del self.staff.staged[staged:]  # what came to nothing is not trained on
+            raise
         finally:
             self._paused = False
             self._depth -= 1
@@ -276,6 +287,7 @@ class Exam:
             self.guard(self._tracer.recurrent, module, args, out)
         if outer:
             self._active = False
+            self._give_up()
         return out
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -305,9 +317,15 @@ class Exam:
         if x.ndim == 3 and batch.axis == 0 and x.shape[0] == batch.examples != x.shape[1]:
             self.staff.batch = batch._replace(examples=x.shape[1], axis=1, positions=x.shape[0])
 
+    def _give_up(self) -> None:
+        """Close after a fault."""
+        if self._broken:
+            self.close()
+
     def before_backward(self) -> None:
         """Backward begins: stop looking, and listen to the gradients."""
         self.pull()
+        self._give_up()
         for reading in self.staff.staged:
             if not reading.dropped:
                 reading.listen()
@@ -339,6 +357,7 @@ class Exam:
         self.close()
         if not self._trained and not self._broken:
             self.guard(self.staff.commit)
+        self._give_up()
         return [] if self._broken else [(reading, reading.flat()) for reading in self.staff.done]
 
 

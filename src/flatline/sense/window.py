@@ -51,6 +51,7 @@ class Window:
         activation = self._activation
         return activation.monotone and activation.function is not None and not self._gated
 
+    @np.errstate(over="ignore")  # a square may be larger than single precision holds
     def add(self, vitals: Vitals) -> None:
         """Merge an exam."""
         total = merge(self.vitals(), vitals) if self._examples else vitals
