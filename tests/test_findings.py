@@ -9,9 +9,9 @@ import pytest
 
 from flatline import activations
 from flatline.anatomy.site import Site
-from flatline.diagnose import findings
+from flatline.diagnose.chart import Chart
 from flatline.diagnose.diagnose import Diagnosis, diagnose
-from flatline.diagnose.findings import CODES, SEVERITIES, Finding, verdict
+from flatline.diagnose.findings import CODES, SEVERITIES, Finding, base, units, verdict
 from flatline.sense.vitals import Ledger, Vitals
 
 
@@ -82,8 +82,8 @@ def test_the_message_has_the_numbers() -> None:
         diagnose([site(128, name="features.3")], {"features.3": with_dead(lively(128), 37)})
     )
     assert found.message == (
-        "37 of 128 units of features.3 (relu) never fired for 5,120 examples "
-        "(firing rate below 0.0009, 99 % confidence)"
+        "37 of 128 units of site features.3 (relu) never fired for 5,120 examples "
+        "(firing rate below 0.0009, 99% confidence)"
     )
     assert (found.code, found.severity) == ("dying-relu", "warning")
     assert found.share == 37 / 128
@@ -158,7 +158,7 @@ def test_the_worst_site_leads() -> None:
     assert found.sites == ("net.1", "net.4", "net.0", "net.5", "net.3")
     assert (found.share, found.severity) == (0.4, "critical")
     assert found.message.endswith(
-        "; the same in 4 more sites (net.4 8%, net.0 6%, net.5 5% and 1 more)"
+        "; the same in 4 more sites (net.4: 8%, net.0: 6%, net.5: 5% and 1 more)"
     )
 
 
@@ -192,7 +192,7 @@ def test_each_state_has_its_finding(code, activation, values, number, severity) 
     # Of a group of copies the first is no copy.
     affected = number - 1 if code == "duplicate-units" else number
     assert found.share == affected / 18
-    assert found.message.startswith(f"{affected} of 18 units of net.0 ({activation}) ")
+    assert found.message.startswith(f"{affected} of 18 units of site net.0 ({activation}) ")
 
 
 def test_an_unvisited_site_is_no_illness() -> None:
@@ -243,15 +243,15 @@ def test_remedies_name_treatments_that_exist() -> None:
 
 def test_a_finding_is_registered_under_a_known_code() -> None:
     with pytest.raises(ValueError, match="found 'dead-relu'"):
-        findings.finding("dead-relu")
+        base.finding("dead-relu")
 
 
-@pytest.mark.parametrize("search", findings._SEARCHES.values(), ids=findings._SEARCHES.keys())
+@pytest.mark.parametrize("search", base._SEARCHES.values(), ids=base._SEARCHES.keys())
 def test_each_finding_says_what_it_rests_on(search) -> None:
     text = " ".join((search.__doc__ or "").split())
     assert "Evidence:" in text
-    assert "Avoids:" in text or search is findings.non_finite
-    assert search([]) is None
+    assert "Avoids:" in text or search is units.non_finite
+    assert search(Chart([])) is None
 
 
 def test_verdict_is_the_highest_severity() -> None:
@@ -264,4 +264,4 @@ def test_verdict_is_the_highest_severity() -> None:
 
 
 def test_a_model_without_sites() -> None:
-    assert diagnose([], {}) == Diagnosis({}, (), "healthy")
+    assert diagnose([], {}) == Diagnosis({}, {}, (), "healthy")

@@ -14,16 +14,10 @@ from hypothesis.extra import numpy as hnp
 from flatline import activations
 from flatline.anatomy.atlas import Feed, Place
 from flatline.anatomy.spread import Spread, of_axis
-from flatline.sense.gauge import (
-    Batch,
-    Reading,
-    arrange,
-    complement,
-    effective_rank,
-    harvest,
-    twins,
-)
+from flatline.sense.gauge import Batch, Reading, arrange, complement
 from flatline.sense.gradients import COLUMNS, Movement
+from flatline.sense.harvest import fetch, twins
+from flatline.sense.measures import ranks
 from flatline.sense.vitals import Vitals, merge
 from flatline.sense.window import Window
 from strategies import raws
@@ -34,6 +28,12 @@ seeds = st.integers(0, 2**32 - 1)
 
 def place(name: str, units: int, *constants: float, **options) -> Place:
     return Place("p", activations.get(name, *constants), units, 0, 1, (), **options)
+
+
+def read(reading: Reading) -> tuple[Vitals, dict[str, float]]:
+    """What a reading says, on the host."""
+    found = fetch([(reading, reading.flat())], {})
+    return found.vitals[reading.place], found.measures[reading.place]
 
 
 # -- arranging ------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def by_hand(activation, z: np.ndarray, h: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def assert_reads(reading: Reading, expected: dict[str, np.ndarray]) -> None:
-    found = harvest(reading, reading.flat().numpy()).vitals
+    found = read(reading)[0]
     assert found.examples == reading.examples
     for key in ("fired", "railed", "z_min", "z_max", "h_min", "h_max"):
         np.testing.assert_array_equal(getattr(found, key), expected[key], key)
@@ -188,18 +188,18 @@ def test_what_is_not_finite_is_said_of_its_unit_alone(bad):
     z[2, 1] = bad
     reading = Reading.of(place("relu", 3), z, Spread(3, 1), Batch(4))
     reading.take(z.relu())
-    found = harvest(reading, reading.flat().numpy()).vitals
+    found = read(reading)[0]
     assert found.nonfinite.tolist() == [False, True, False]
 
 
 def test_a_call_without_rows_says_nothing():
     reading = Reading.of(place("relu", 3), torch.zeros(0, 3), Spread(3, 1), Batch(4))
     reading.take(torch.zeros(0, 3))
-    found = harvest(reading, reading.flat().numpy())
-    assert found.vitals.examples == 0
-    assert math.isnan(found.effective_rank)
-    assert found.cold == 0
-    full = merge(found.vitals, raw_vitals(3))
+    vitals, measures = read(reading)
+    assert vitals.examples == 0
+    assert "effective_rank" not in measures
+    assert measures["cold"] == 0
+    full = merge(vitals, raw_vitals(3))
     np.testing.assert_array_equal(full.fired, raw_vitals(3).fired)
     np.testing.assert_array_equal(full.twin, raw_vitals(3).twin)
 
@@ -208,7 +208,7 @@ def raw_vitals(units: int) -> Vitals:
     z = torch.arange(4.0 * units).reshape(4, units).sin()
     reading = Reading.of(place("relu", units), z, Spread(units, 1), Batch(4))
     reading.take(z.relu())
-    return harvest(reading, reading.flat().numpy()).vitals
+    return read(reading)[0]
 
 
 @given(hnp.arrays(np.float64, (5, 4), elements=st.sampled_from([0.0, 0.0, 1.0, -2.0])))
@@ -217,10 +217,10 @@ def test_examples_that_get_no_gradient_are_counted(gradient):
     h = z.relu()
     reading = Reading.of(place("relu", 4), z, Spread(4, 1), Batch(5))
     reading.take(h)
-    assert math.isnan(harvest(reading, reading.flat().numpy()).cold)  # nothing was heard yet
+    assert math.isnan(read(reading)[1]["cold"])  # nothing was heard yet
     reading.listen()
     h.backward(torch.tensor(gradient, dtype=torch.float32))
-    assert harvest(reading, reading.flat().numpy()).cold == (gradient == 0).all(axis=1).sum()
+    assert read(reading)[1]["cold"] == (gradient == 0).all(axis=1).sum()
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=8, unique=True))
@@ -248,7 +248,7 @@ def groups(z: np.ndarray, spread: Spread | None = None) -> np.ndarray:
         place("tanh", units), torch.tensor(z, dtype=torch.float32), Spread(units, 1), Batch(len(z))
     )
     at.take(torch.tensor(z, dtype=torch.float32))
-    return harvest(at, at.flat().numpy()).vitals.twin
+    return read(at)[0].twin
 
 
 @given(seeds, st.integers(2, 40), st.integers(1, 12), st.sampled_from([1e-3, 1.0, 1e4]))
@@ -287,7 +287,7 @@ def test_twins_are_found_over_pixels():
     z[:, 3] = z[:, 1]
     reading = Reading.of(place("relu", 4), z, of_axis(z.shape, 1), Batch(3))
     reading.take(z.relu())
-    assert harvest(reading, reading.flat().numpy()).vitals.twin.tolist() == [0, 1, 2, 1]
+    assert read(reading)[0].twin.tolist() == [0, 1, 2, 1]
 
 
 def test_units_that_are_not_finite_are_nobodys_twins():
@@ -314,7 +314,7 @@ def test_effective_rank_equals_the_one_by_singular_values(seed, examples, units)
         place("tanh", units), torch.tensor(rows), Spread(units, 1), Batch(examples)
     )
     reading.take(torch.tensor(rows))
-    found = harvest(reading, reading.flat().numpy()).effective_rank
+    found = read(reading)[1]["effective_rank"]
     assert found == pytest.approx(rank_by_svd(rows), rel=1e-2)
 
 
@@ -322,13 +322,16 @@ def test_effective_rank_equals_the_one_by_singular_values(seed, examples, units)
 def test_effective_rank_of_equal_directions_is_their_number(rank):
     rows = np.zeros((20, 30), np.float32)
     rows[np.arange(rank), np.arange(rank)] = 7.0
-    assert effective_rank((rows @ rows.T).ravel()) == pytest.approx(rank)
+    found = ranks((rows @ rows.T).ravel())
+    for key in ("effective_rank", "stable_rank", "participation"):
+        assert found[key] == pytest.approx(rank)
+    assert found["rank_rows"] == 20
 
 
 def test_effective_rank_of_nothing_and_of_nonsense():
-    assert effective_rank(np.zeros(16)) == 0.0
-    assert math.isnan(effective_rank(np.array([np.nan])))
-    assert math.isnan(effective_rank(np.array([])))
+    assert ranks(np.zeros(16))["effective_rank"] == 0.0
+    assert ranks(np.array([np.nan])) == {}
+    assert ranks(np.array([])) == {}
 
 
 # -- windows --------------------------------------------------------------------------------------

@@ -300,16 +300,16 @@ def book(last: int, first: int, silent: int, exact: bool = True) -> Ledger:
 
 
 @pytest.mark.parametrize(
-    ("ledger", "since", "exact", "after", "n", "cause"),
+    ("ledger", "since", "exact", "after", "n"),
     [
-        pytest.param(book(7, 10, 900), 8, True, 7, 900, "unknown", id="pulse"),
-        pytest.param(book(7, 10, 900, False), 10, False, 7, 900, "unknown", id="exams only"),
+        pytest.param(book(7, 10, 900), 8, True, 7, 900, id="pulse"),
+        pytest.param(book(7, 10, 900, False), 10, False, 7, 900, id="exams only"),
         # It died at step 10, but no pulse tells whether it lived for a moment since.
-        pytest.param(book(9, 10, 900, False), 10, False, 9, 900, "unknown", id="exam next step"),
-        pytest.param(book(-1, 0, 64), 0, True, -1, 64, "born-dead", id="born dead"),
+        pytest.param(book(9, 10, 900, False), 10, False, 9, 900, id="exam next step"),
+        pytest.param(book(-1, 0, 64), 0, True, -1, 64, id="born dead"),
     ],
 )
-def test_the_ledger_says_since_when(ledger, since, exact, after, n, cause) -> None:
+def test_the_ledger_says_since_when(ledger, since, exact, after, n) -> None:
     # The window reaches back to when the unit still fired.
     found = look("relu", columns(normal(0)), ledger)
     assert found.state(0) == "dead"
@@ -320,7 +320,6 @@ def test_the_ledger_says_since_when(ledger, since, exact, after, n, cause) -> No
     )
     assert found.examples[0] == n
     assert found.firing_rate[0] == 0
-    assert found.cause(0) == cause
     assert np.isnan(found.margin[0])  # the largest z of the window is from before its death
 
 

@@ -71,7 +71,7 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     book = ledger([-1, 4, 2], [0, 5, -1], [512, 40, 0])
     writer.anatomy([SITE], [Unplaced("net.4", "no parameter feeds it")])
     writer.exam(5, {"net.0": current}, {"net.0": previous}, {"net.0": book}, {})
-    writer.steps([(0, 2.5, 0.1), (1, None, 0.1), (2, float("nan"), None)])
+    writer.steps([(0, 2.5, 0.1, 3.0), (1, None, 0.1, None), (2, float("nan"), None, None)])
     writer.metric("accuracy", 2, 0.5)
     writer.metric("accuracy", 3, float("inf"))
     writer.event(4, "net.0", "death", np.array([1, 2]), {"z": np.float32(0.5), "nan": np.nan})
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_back(store: Store) -> None:
     assert equal(found.ledgers["net.0"], book)
     assert found.exams == [(5, {"net.0": {"silent": 2}})]
     assert found.steps.step.tolist() == [0, 1, 2]
-    assert found.steps.loss[0] == 2.5
+    assert (found.steps.loss[0], found.steps.gradient[0]) == (2.5, 3.0)
     assert np.isnan(found.steps.loss[1:]).all()
     assert found.metrics == {"accuracy": [(2, 0.5), (3, float("inf"))]}
     (event,) = found.events
@@ -452,7 +452,7 @@ writer = Store(sys.argv[1], create=True).create_run({})
 writer.anatomy([Site("s", activations.get("relu"), 400)], [])
 for step in count():
     vitals = Vitals.empty(400)
-    writer.steps([(step, 1.0, 0.1)])
+    writer.steps([(step, 1.0, 0.1, 2.0)])
     writer.exam(step, {"s": vitals}, {"s": vitals}, {"s": Ledger.empty(400)}, {"s": {"a": 1.0}})
     writer.flush()
 """

@@ -11,6 +11,7 @@ from flatline.anatomy.site import Site, Unplaced
 from flatline.diagnose.diagnose import diagnose
 from flatline.diagnose.states import States
 from flatline.sense.attach import Attachment
+from flatline.sense.history import Row
 from flatline.sense.vitals import Ledger, Vitals
 from flatline.sense.watcher import Watcher
 
@@ -34,8 +35,11 @@ class Memory:
         self.unplaced: tuple[Unplaced, ...] = ()
         self.exams: list[Exam] = []
         self.newest: dict[str, Ledger] = {}
-        self.rows: list[tuple[int, float | None, float | None]] = []
+        self.rows: list[Row] = []
         self.events: list[tuple[int, str, str, list[int]]] = []
+        self.births: dict[str, int] = {}
+        self.autopsies: list[tuple[int, str, int, Any]] = []
+        self.notes: list[tuple[int, str, dict[str, Any]]] = []
         self.losses: list[tuple[str, str]] = []
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
@@ -56,13 +60,22 @@ class Memory:
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
         self.newest.update(ledgers)
 
-    def steps(self, rows: Sequence[tuple[int, float | None, float | None]]) -> None:
+    def steps(self, rows: Sequence[Row]) -> None:
         self.rows.extend(rows)
 
     def event(
         self, step: int, site: str, kind: str, units: Sequence[int], evidence: dict[str, float]
     ) -> None:
         self.events.append((step, site, kind, list(units)))
+
+    def birth(self, step: int, site: str, birth: Any) -> None:
+        self.births[site] = step
+
+    def deaths(self, step: int, site: str, before: int, units: Any, terms: Any) -> None:
+        self.autopsies.append((step, site, before, units))
+
+    def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
+        self.notes.append((step, kind, dict(evidence)))
 
     def lost(self, what: str, why: str) -> None:
         self.losses.append((what, why))

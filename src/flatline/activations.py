@@ -1,33 +1,26 @@
 """One table of nonlinearities: slope, dead zone, rails, and what each may be swapped for.
 
 Everything a later room needs to judge a unit is an interval of its pre-activation z, so that no
-room evaluates a slope while training runs. The intervals of smooth activations are found here,
-numerically, from the slope itself.
+room evaluates a slope while training runs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from flatline import curves
+from flatline.curves import INF, SLOPE_FLOOR, Array, Function, Interval
 from flatline.errors import UnsupportedError
 
-Array = npt.NDArray[np.floating[Any]]
-Function = Callable[[Array], Array]
-Interval = tuple[float, float]
-
-#: A unit of a smooth activation fires where its slope exceeds this share of the largest slope.
-SLOPE_FLOOR = 0.01
-_INF = math.inf
-_EVERYWHERE: tuple[Interval, ...] = ((-_INF, _INF),)
+_EVERYWHERE: tuple[Interval, ...] = ((-INF, INF),)
+_DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -40,11 +33,13 @@ class Activation:
         fires: Open intervals of z on which a unit fires: φ' ≠ 0 for a piecewise-linear φ, else
             ``|φ'|`` above 1 % of its maximum.
         rails: Intervals of z on which it is saturated; empty for a φ that does not saturate.
-        pieces: Interior ends of the linear pieces; ``None`` for a smooth φ.
+        pieces: Interior ends of the linear pieces; ``None`` where φ is not piecewise linear.
+        flat: Outside ``fires`` the slope is exactly 0 although φ is not piecewise linear.
         monotone: φ never falls, so the range of h is φ of the range of z.
         on_output: ``fires`` and ``rails`` speak of h, because z cannot be seen (recurrent cells).
-        zero_slope: Per dtype name, the ends ``(below, above)`` beyond which the slope is exactly
-            0 in that precision.
+        zero_slope: Per dtype name, the ends ``(below, above)`` beyond which the slope is exactly 0
+            in that precision: as PyTorch computes it for a dense tensor on a CPU, from a gradient
+            of at most 1. Rounded outwards by less than 2 %, or one number of a half precision.
         swaps: Treatments that may replace it.
         function: φ on an array; ``None`` where h is not a function of z alone.
     """
@@ -54,6 +49,7 @@ class Activation:
     fires: tuple[Interval, ...] = _EVERYWHERE
     rails: tuple[Interval, ...] = ()
     pieces: tuple[float, ...] | None = None
+    flat: bool = False
     monotone: bool = True
     on_output: bool = False
     zero_slope: MappingProxyType[str, Interval] = field(
@@ -69,173 +65,190 @@ class Activation:
 
     @property
     def can_die(self) -> bool:
-        """Whether some z makes the gradient of the unit exactly 0 in exact arithmetic."""
-        return self.piecewise_linear and self.fires != _EVERYWHERE
+        """Whether a unit can be silent, with a gradient of exactly 0 where and only where it is."""
+        return (self.piecewise_linear or self.flat) and self.fires != _EVERYWHERE
 
 
-def _gelu(z: Array) -> Array:
-    return np.asarray(0.5 * z * (1 + special.erf(z / math.sqrt(2))))
-
-
-def _gelu_tanh(z: Array) -> Array:
-    return np.asarray(0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))))
-
-
-def _softplus(z: Array) -> Array:
-    return np.logaddexp(0.0, z)
-
-
-def _mish(z: Array) -> Array:
-    return z * np.tanh(_softplus(z))
-
-
-def _silu(z: Array) -> Array:
-    return np.asarray(z * special.expit(z))
-
-
-def _quick_gelu(z: Array) -> Array:
-    return np.asarray(z * special.expit(1.702 * z))
-
-
-def _slope(function: Function, z: Array) -> Array:
-    """Central difference; exact to about 1e-10, far below the 1 % that it is compared with."""
-    step = 1e-5
-    return (function(z + step) - function(z - step)) / (2 * step)
-
-
-def _steep(function: Function) -> tuple[Interval, ...]:
-    """Intervals on which ``|φ'|`` exceeds 1 % of its maximum, to about 1e-9."""
-    grid = np.linspace(-120.0, 120.0, 240_001)
-    slope = np.abs(_slope(function, grid))
-    floor = SLOPE_FLOOR * slope.max()
-
-    def above(z: float) -> bool:
-        return bool(abs(_slope(function, np.array([z]))[0]) > floor)
-
-    steep = slope > floor
-    ends = [-_INF] if steep[0] else []
-    for i in np.flatnonzero(steep[1:] != steep[:-1]):
-        low, high = float(grid[i]), float(grid[i + 1])
-        inside = above(low)
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if above(middle) == inside else (low, middle)
-        ends.append((low + high) / 2)
-    if steep[-1]:
-        ends.append(_INF)
-    return tuple(zip(ends[::2], ends[1::2], strict=True))
-
-
-def _beyond(intervals: tuple[Interval, ...], *, upper: bool = True) -> tuple[Interval, ...]:
-    """The flat tails outside ``intervals``: the lower one, and the upper one when asked for."""
-    tails = [(-_INF, intervals[0][0])]
-    if upper:
-        tails.append((intervals[-1][1], _INF))
-    return tuple(tail for tail in tails if tail[0] != tail[1])
-
-
-def _smooth(
-    name: str,
-    function: Function,
-    *constants: float,
-    rails: str = "none",
-    zero_slope: dict[str, Interval] | None = None,
-    swaps: tuple[str, ...] = (),
-    monotone: bool = True,
-) -> Activation:
-    """A smooth activation; ``rails`` is ``"none"``, ``"both"`` or ``"lower"``."""
-    fires = _steep(function)
-    return Activation(
-        name,
-        constants,
-        fires=fires,
-        rails=() if rails == "none" else _beyond(fires, upper=rails == "both"),
-        monotone=monotone,
-        zero_slope=MappingProxyType(zero_slope or {}),
-        swaps=swaps,
-        function=function,
-    )
-
-
-_FLAT_BELOW_ZERO = dict.fromkeys(("float64", "float32", "bfloat16", "float16"), (0.0, _INF))
 _RELU_SWAPS = ("leaky_relu", "prelu", "elu", "gelu", "silu")
 _SIGMOID_SWAPS = ("leaky_relu", "elu", "gelu", "silu")
+
+
+def _zero_slope(ends: Iterable[Interval]) -> MappingProxyType[str, Interval]:
+    """Ends per dtype, given in the order of ``_DTYPES``."""
+    return MappingProxyType(dict(zip(_DTYPES, ends, strict=True)))
+
+
+def _alike(below: float, above: float) -> MappingProxyType[str, Interval]:
+    """Ends that hold in every precision."""
+    return _zero_slope([(below, above)] * len(_DTYPES))
+
+
+def _below(*ends: float, scale: float = 1.0) -> MappingProxyType[str, Interval]:
+    """Lower ends per dtype, in the order of ``_DTYPES``; no upper one."""
+    return _zero_slope((end * scale, INF) for end in ends)
+
+
+#: Where ``exp(z)`` is 0 in each precision, computed in float32 for the last two.
+_EXP_IS_ZERO = (-745.2, -104.0, -93.0, -17.35)
+_EXP_OVERFLOWS = (-709.9, -88.8, -88.9, -20.4)
 
 
 def _relu() -> Activation:
     return Activation(
         "relu",
-        fires=((0.0, _INF),),
+        fires=((0.0, INF),),
         pieces=(0.0,),
-        zero_slope=MappingProxyType(_FLAT_BELOW_ZERO),
+        zero_slope=_alike(0.0, INF),
         swaps=_RELU_SWAPS,
         function=lambda z: np.maximum(z, 0.0),
     )
 
 
 def _hardtanh(low: float = -1.0, high: float = 1.0) -> Activation:
-    # Below 0 a ReLU6 is off rather than saturated: only its upper end is a rail.
+    # At 0 such a unit is off, like a ReLU, rather than saturated: only another end is a rail.
     is_relu6 = (low, high) == (0.0, 6.0)
-    upper = (high, _INF)
+    tails = ((-INF, low), (high, INF))
     return Activation(
         "relu6" if is_relu6 else "hardtanh",
         () if is_relu6 else (low, high),
         fires=((low, high),),
-        rails=(upper,) if low == 0.0 else ((-_INF, low), upper),
-        pieces=(low, high),
-        zero_slope=MappingProxyType(dict.fromkeys(_FLAT_BELOW_ZERO, (low, high))),
+        rails=tuple(t for t in tails if t[0] != t[1] and 0.0 not in t),
+        pieces=tuple(end for end in (low, high) if math.isfinite(end)),
+        zero_slope=_alike(low, high),
         swaps=_RELU_SWAPS if low == 0.0 else _SIGMOID_SWAPS,
         function=lambda z: np.clip(z, low, high),
     )
 
 
-def _leaky(name: str, slope: float) -> Activation:
+def _leaky(slope: float = 0.01) -> Activation:
     return Activation(
-        name,
+        "leaky_relu",
         (slope,),
-        fires=_EVERYWHERE if slope != 0 else ((0.0, _INF),),
+        fires=_EVERYWHERE if slope != 0 else ((0.0, INF),),
         pieces=(0.0,),
         monotone=slope >= 0,
+        zero_slope=_alike(-INF if slope != 0 else 0.0, INF),
         function=lambda z: np.where(z > 0, z, slope * z),
     )
+
+
+def _learned_or_drawn(name: str, *constants: float) -> Activation:
+    """Leaky units whose slope is their own; it is 0 only by accident, so they always fire."""
+    return Activation(name, constants, pieces=(0.0,), monotone=False, zero_slope=_alike(-INF, INF))
 
 
 def _threshold(threshold: float = 0.0, value: float = 0.0) -> Activation:
     return Activation(
         "threshold",
         (threshold, value),
-        fires=((threshold, _INF),),
+        fires=((threshold, INF),),
         pieces=(threshold,),
         monotone=value <= threshold,
+        zero_slope=_alike(threshold, INF),
         swaps=_RELU_SWAPS,
         function=lambda z: np.where(z > threshold, z, value),
     )
 
 
-def _elu(name: str, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -> Activation:
-    def function(z: Array) -> Array:
-        return scale * np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0.0) * input_scale))
-
-    constants = (alpha,) if name in ("elu", "celu") else ()
-    zero = {"float16": (-17.4, _INF)}
-    return _smooth(name, function, *constants, rails="lower", zero_slope=zero, swaps=("gelu",))
+def _elu(name: str, alpha: float, scale: float = 1.0, inner: float = 1.0) -> Activation:
+    """``scale * z`` above 0 and ``scale * alpha * (exp(inner * z) - 1)`` below."""
+    steepest = abs(scale * alpha * inner)  # just below 0
+    floor = SLOPE_FLOOR * max(steepest, scale)
+    falls = [math.log(floor / steepest) / inner] if steepest > floor else [0.0]
+    end = INF if scale > floor else 0.0
+    drop = max(0.0, math.log(steepest)) if steepest else 0.0  # halves round what float32 gave
+    zero = [end - late * drop for end, late in zip(_EXP_IS_ZERO, (0, 0, 1, 1), strict=True)]
+    return Activation(
+        name,
+        (alpha,) if name in ("elu", "celu") else (),
+        fires=((falls[0], end),),
+        rails=((-INF, falls[0]),),
+        monotone=alpha >= 0,
+        zero_slope=_below(*zero, scale=1 / inner),
+        swaps=("gelu",),
+        function=lambda z: scale * np.where(z > 0, z, alpha * np.expm1(np.minimum(z, 0.0) * inner)),
+    )
 
 
 def _hardsigmoid() -> Activation:
     return Activation(
         "hardsigmoid",
         fires=((-3.0, 3.0),),
-        rails=((-_INF, -3.0), (3.0, _INF)),
+        rails=((-INF, -3.0), (3.0, INF)),
         pieces=(-3.0, 3.0),
-        zero_slope=MappingProxyType(dict.fromkeys(_FLAT_BELOW_ZERO, (-3.0, 3.0))),
+        zero_slope=_alike(-3.0, 3.0),
         swaps=_SIGMOID_SWAPS,
         function=lambda z: np.clip(z / 6 + 0.5, 0.0, 1.0),
     )
 
 
-def _softplus_of(beta: float = 1.0, threshold: float = 20.0) -> Activation:
-    return _smooth(
-        "softplus", lambda z: _softplus(beta * z) / beta, beta, threshold, swaps=("gelu", "silu")
+def _softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
+    return Activation(
+        "softplus",
+        (beta, threshold),
+        fires=tuple((low / beta, high / beta) for low, high in curves.steep(curves.softplus)),
+        zero_slope=_below(*_EXP_IS_ZERO, scale=1 / beta),
+        swaps=("gelu", "silu"),
+        function=lambda z: curves.softplus(beta * z) / beta,
+    )
+
+
+def _logsigmoid() -> Activation:
+    return Activation(
+        "logsigmoid",
+        fires=curves.steep(curves.logsigmoid),
+        zero_slope=_zero_slope((-INF, -end) for end in _EXP_IS_ZERO),
+        swaps=("gelu", "silu"),
+        function=curves.logsigmoid,
+    )
+
+
+def _sigmoid() -> Activation:
+    fires = curves.steep(special.expit)
+    below = (-709.9, -88.8, -88.9, -17.35)
+    return Activation(
+        "sigmoid",
+        fires=fires,
+        rails=curves.beyond(fires),
+        zero_slope=_zero_slope(zip(below, (36.8, 16.7, 6.24, 8.32), strict=True)),
+        swaps=_SIGMOID_SWAPS,
+        function=special.expit,
+    )
+
+
+def _odd(name: str, function: Function, *ends: float) -> Activation:
+    """A smooth φ with two rails and ``φ(-z) = -φ(z)``."""
+    fires = curves.steep(function)
+    return Activation(
+        name,
+        fires=fires,
+        rails=curves.beyond(fires),
+        zero_slope=_zero_slope((-end, end) for end in ends),
+        swaps=_SIGMOID_SWAPS,
+        function=function,
+    )
+
+
+def _bump(name: str, function: Function, *below: float, swaps: tuple[str, ...]) -> Activation:
+    """A smooth φ that falls a little before it rises."""
+    return Activation(
+        name,
+        fires=curves.steep(function),
+        monotone=False,
+        zero_slope=_below(*below),
+        swaps=swaps,
+        function=function,
+    )
+
+
+def _relu2() -> Activation:
+    return Activation(
+        "relu2",
+        fires=((0.0, INF),),
+        flat=True,
+        zero_slope=_alike(0.0, INF),
+        swaps=_RELU_SWAPS,
+        function=lambda z: np.maximum(z, 0.0) ** 2,
     )
 
 
@@ -245,7 +258,7 @@ def _recurrent(name: str) -> Activation:
     return Activation(
         name,
         fires=((-rail, rail),),
-        rails=((-_INF, -rail), (rail, _INF)),
+        rails=((-INF, -rail), (rail, INF)),
         monotone=False,
         on_output=True,
     )
@@ -255,84 +268,51 @@ _TABLE: dict[str, Callable[..., Activation]] = {
     "relu": _relu,
     "hardtanh": _hardtanh,
     "relu6": lambda: _hardtanh(0.0, 6.0),
-    "leaky_relu": lambda slope=0.01: _leaky("leaky_relu", slope),
-    # The slope of each unit is learned; it is 0 only by accident, so a PReLU always fires.
-    "prelu": lambda: _leaky("prelu", 0.25),
-    "rrelu": lambda low=1 / 8, high=1 / 3: _leaky("rrelu", (low + high) / 2),
+    "leaky_relu": _leaky,
+    "prelu": lambda: _learned_or_drawn("prelu"),
+    "rrelu": lambda low=1 / 8, high=1 / 3: _learned_or_drawn("rrelu", low, high),
     "threshold": _threshold,
     "elu": lambda alpha=1.0: _elu("elu", alpha),
     "selu": lambda: _elu("selu", 1.6732632423543772, 1.0507009873554805),
     "celu": lambda alpha=1.0: _elu("celu", alpha, 1.0, 1.0 / alpha),
-    "gelu": lambda: _smooth(
-        "gelu",
-        _gelu,
-        zero_slope={
-            "float32": (-6.15, _INF),
-            "bfloat16": (-6.17, _INF),
-            "float16": (-6.05, _INF),
-        },
-        swaps=("silu", "leaky_relu"),
-        monotone=False,
+    # A dense tensor on a CPU takes oneDNN's GELU. Other kernels lose the slope's last digits
+    # later: float32 near -14.4.
+    "gelu": lambda: _bump(
+        "gelu", curves.gelu, -38.7, -6.16, -6.15, -6.0, swaps=("silu", "leaky_relu")
     ),
-    "gelu_tanh": lambda: _smooth(
-        "gelu_tanh",
-        _gelu_tanh,
-        zero_slope={
-            "float64": (-7.16, _INF),
-            "float32": (-5.07, _INF),
-            "bfloat16": (-5.08, _INF),
-            "float16": (-5.07, _INF),
-        },
-        swaps=("silu", "leaky_relu"),
-        monotone=False,
+    "gelu_tanh": lambda: _bump(
+        "gelu_tanh", curves.gelu_tanh, -7.21, -5.17, -5.18, -5.17, swaps=("silu", "leaky_relu")
     ),
-    "quick_gelu": lambda: _smooth("quick_gelu", _quick_gelu, swaps=("gelu",), monotone=False),
-    "silu": lambda: _smooth("silu", _silu, swaps=("gelu", "leaky_relu"), monotone=False),
-    "mish": lambda: _smooth("mish", _mish, swaps=("gelu", "silu"), monotone=False),
-    "softplus": _softplus_of,
-    "sigmoid": lambda: _smooth(
-        "sigmoid",
-        special.expit,
-        rails="both",
-        zero_slope={"float16": (-17.4, 8.4)},
-        swaps=_SIGMOID_SWAPS,
+    "quick_gelu": lambda: _bump(
+        "quick_gelu", curves.quick_gelu, *(-417.2, -52.2, -52.3, -10.25), swaps=("gelu",)
     ),
+    "silu": lambda: _bump("silu", curves.silu, *_EXP_OVERFLOWS, swaps=("gelu", "leaky_relu")),
+    "mish": lambda: _bump(
+        "mish", curves.mish, *(-745.2, -104.0, -93.0, -20.4), swaps=("gelu", "silu")
+    ),
+    "softplus": _softplus,
+    "logsigmoid": _logsigmoid,
+    "sigmoid": _sigmoid,
     "hardsigmoid": _hardsigmoid,
-    "hardswish": lambda: Activation(
-        "hardswish",
-        fires=_steep(lambda z: z * np.clip(z / 6 + 0.5, 0.0, 1.0)),
-        monotone=False,
-        zero_slope=MappingProxyType(dict.fromkeys(_FLAT_BELOW_ZERO, (-3.0, _INF))),
-        swaps=("gelu", "silu"),
-        function=lambda z: z * np.clip(z / 6 + 0.5, 0.0, 1.0),
-    ),
-    "tanh": lambda: _smooth(
-        "tanh",
-        np.tanh,
-        rails="both",
-        zero_slope={
-            "float64": (-19.1, 19.1),
-            "float32": (-9.02, 9.02),
-            "bfloat16": (-3.48, 3.48),
-            "float16": (-4.52, 4.52),
-        },
-        swaps=_SIGMOID_SWAPS,
-    ),
-    "softsign": lambda: _smooth(
-        "softsign", lambda z: z / (1 + np.abs(z)), rails="both", swaps=_SIGMOID_SWAPS
-    ),
+    "hardswish": lambda: _bump("hardswish", curves.hardswish, *[-3.0] * 4, swaps=("gelu", "silu")),
+    "tanh": lambda: _odd("tanh", np.tanh, 19.1, 9.02, 3.46, 4.51),
+    "softsign": lambda: _odd("softsign", curves.softsign, 2.0**54, 2.0**25, 2.0**9, 2.0**12),
+    "relu2": _relu2,
     "lstm": lambda: _recurrent("lstm"),
     "gru": lambda: _recurrent("gru"),
     "rnn_tanh": lambda: _recurrent("rnn_tanh"),
     "rnn_relu": lambda: Activation(
-        "rnn_relu", fires=((0.0, _INF),), pieces=(0.0,), monotone=False, on_output=True
+        "rnn_relu", fires=((0.0, INF),), pieces=(0.0,), monotone=False, on_output=True
     ),
     # A nonlinearity that was seen as one, whose formula is not in this table.
     "composite": lambda: Activation("composite", monotone=False),
 }
 
 #: Elementwise formulas that a composite (a module or an expression) may turn out to be.
-COMPOSITES = ("gelu_tanh", "gelu", "silu", "quick_gelu", "mish", "softsign", "hardswish", "relu")
+COMPOSITES = (
+    *("relu", "relu2", "elu", "selu", "gelu", "gelu_tanh", "quick_gelu", "silu", "mish"),
+    *("hardswish", "softplus", "logsigmoid", "sigmoid", "hardsigmoid", "tanh", "softsign"),
+)
 
 
 def names() -> tuple[str, ...]:
@@ -362,27 +342,58 @@ def get(name: str, *constants: float) -> Activation:
     return _TABLE[name](*constants)
 
 
-def match(z: Array, h: Array, tolerance: float = 2e-3) -> Activation:
+@cache
+def gated(activation: Activation) -> Activation:
+    """The activation of a gated unit: its output is φ(z) times another linear map.
+
+    Example:
+        >>> gated(get("relu")).can_die, gated(get("relu")).piecewise_linear
+        (True, False)
+    """
+    flat = activation.piecewise_linear or activation.flat
+    return replace(activation, pieces=None, flat=flat, monotone=False, function=None)
+
+
+def match(
+    z: Array, h: Array, tolerance: float = 3e-6, among: Iterable[str] = COMPOSITES
+) -> Activation | None:
     """The composite formula that explains ``h`` as a function of ``z``.
 
     Args:
         z: Pre-activations, any shape.
         h: Outputs, same shape.
-        tolerance: Largest error, relative to the largest ``|h|``, that counts as the same.
+        tolerance: Largest error that counts as the same, relative to ``|z| + |h|``; the default
+            forgives rounding in single precision.
+        among: The formulas that may be meant.
 
     Returns:
-        The best entry of ``COMPOSITES`` within the tolerance, else the entry ``composite``.
+        The one entry that explains the numbers; the entry ``composite`` where none does; ``None``
+        where the numbers cannot tell: several do, or a straight line.
 
     Example:
         >>> z = np.linspace(-3, 3, 50)
         >>> match(z, z / (1 + np.exp(-z))).name
         'silu'
+        >>> match(z[z > 1], z[z > 1]) is None
+        True
     """
-    scale = float(np.abs(h).max(initial=0.0)) or 1.0
-    errors = {}
-    for name in COMPOSITES:
-        function = get(name).function
-        assert function is not None  # every composite is a formula
-        errors[name] = float(np.abs(function(z) - h).max(initial=0.0)) / scale
-    best = min(errors, key=errors.__getitem__)
-    return get(best) if errors[best] <= tolerance else get("composite")
+    z, h = np.ravel(z).astype(np.float64), np.ravel(h).astype(np.float64)
+    usable = np.isfinite(z) & np.isfinite(h)
+    z, h = z[usable], h[usable]
+    if not len(z):
+        return None
+    slack = tolerance * (np.abs(z) + np.abs(h)) + 1e-3 * tolerance
+
+    def explains(fitted: Array) -> bool:
+        return bool((np.abs(fitted - h) <= slack).all())
+
+    found = [
+        entry
+        for entry in map(get, among)
+        if entry.function is not None and explains(entry.function(z))
+    ]
+    if not found:
+        return get("composite")
+    line = np.stack([z, np.ones_like(z)], axis=1)
+    straight = explains(line @ np.linalg.lstsq(line, h, rcond=None)[0])
+    return None if straight or len(found) > 1 else found[0]

@@ -1,4 +1,4 @@
-"""The Python interface, and the session behind ``flatline run``.
+"""The Python interface.
 
 torch is imported only when something is watched, so that a program under ``flatline run`` imports
 it first.
@@ -6,16 +6,15 @@ it first.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flatline.errors import UsageError
 
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     from flatline.show.report import Report
 
 
-class StopTraining(BaseException):
-    """Raised out of an optimizer's step when ``--max-steps`` is reached."""
+T = TypeVar("T")
+_log = logging.getLogger("flatline")
 
 
 @dataclass(frozen=True)
@@ -54,10 +53,10 @@ class Case:
     name: str | None = None
 
 
-_current: list[_Watch] = []
+current: list[Watch] = []
 
 
-class _Watch:
+class Watch:
     """A run being watched and written."""
 
     def __init__(self, store: Store, facts: dict[str, Any], run_id: str | None, rank: int) -> None:
@@ -69,7 +68,26 @@ class _Watch:
         self.writer: RunWriter = store.create_run(facts, run_id, rank)
         self.watcher: Watcher | None = None
         self._attachment: Attachment | None = None
-        _current.append(self)
+        self._lost: list[tuple[str, str]] = []
+        current.append(self)
+
+    def spare(self, what: str, work: Callable[..., T], *args: Any) -> T | None:
+        """Run our own work for a program that must not fail with it.
+
+        Args:
+            what: What is lost if it fails.
+            work: The work.
+            args: Its arguments.
+        """
+        try:
+            return work(*args)
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            if not any(fault in why for _, why in self._losses()):  # one failure is said once
+                _log.warning("flatline no longer sees %s: a fault inside flatline: %s", what, fault)
+                _log.debug("the fault", exc_info=error)
+            self._lost.append((what, f"a fault inside flatline: {fault}"))
+            return None
 
     def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
         """Begin to watch."""
@@ -91,29 +109,65 @@ class _Watch:
             facts["overhead"] = {
                 "budget": self.budget,
                 "measured": round(pacer.spent / trained, 6) if trained > 0 else 0.0,
+                "spent": round(pacer.spent, 6),
                 "exams": pacer.exams,
             }
         self.writer.facts(**facts)
 
     def detach(self) -> None:
         """Stop watching; what was seen stays."""
-        if self._attachment is not None:
-            self._attachment.remove()
-            self._attachment = None
+        attachment, self._attachment = self._attachment, None
+        if attachment is not None:
+            self.spare("the end of the watching", attachment.remove)
         if self.watcher is not None:
-            self.watcher.close()
-        if self in _current:
-            _current.remove(self)
+            self.spare("what was seen last", self.watcher.close)
+        if self in current:
+            current.remove(self)
 
-    def report(self) -> Report:
-        """The report of everything seen so far."""
+    def close(self, status: str) -> None:
+        """Stop watching and complete what is stored."""
+        self.detach()
+        self.spare("how far the run was", self.tell)
+        self.spare("how the run ended", self.writer.close, status)
+
+    def report(self, units: int = 10_000, store: str | None = None) -> Report:
+        """The report of everything seen so far; it says what is missing, and never fails.
+
+        Args:
+            units: Units to list one by one, at most.
+            store: The store to name in commands, where it is not the usual one.
+        """
+        report = self.spare("all but this line", self._build, units, store)
+        if report is None:
+            from flatline.show.report import Report
+
+            report = Report(run=self.writer.known)
+        lost = dict.fromkeys((*report.lost, *self._losses()))
+        # A store that failed knows no more how the run went on.
+        run = report.run if self.writer.error is None else {**report.run, **self.writer.known}
+        return replace(report, run=run, lost=tuple(lost))
+
+    def _build(self, units: int, store: str | None) -> Report:
         from flatline.show.report import build
 
-        self.writer.flush()
-        return build(self.store.load(self.writer.id))
+        self.spare("what was seen last", self.writer.flush)
+        return build(self.store.load(self.writer.id), units=units, store=store)
+
+    @property
+    def failed(self) -> bool:
+        """Whether something of ours went wrong."""
+        return bool(self._lost)
+
+    def _losses(self) -> list[tuple[str, str]]:
+        """What was lost, whether or not the store has heard of it."""
+        losses = [] if self.watcher is None else list(self.watcher.losses)
+        if self.writer.error is not None:
+            losses.append(("what was seen after the store failed", str(self.writer.error)))
+        return losses + self._lost
 
 
-def _facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
+def new_facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
+    """The contract's ``run`` object at the start of a run."""
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -132,131 +186,14 @@ def _facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
     }
 
 
-def _environment(name: str, default: int) -> int:
-    try:
-        return int(os.environ.get(name, default))
-    except ValueError:
-        return default
-
-
-def _shared_id() -> str:
-    """An id that all processes of one ``torchrun`` agree on without talking to each other."""
-    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
-    parts = [os.environ.get(name, "") for name in names]
-    return hashlib.sha1("/".join([*parts, str(os.getppid())]).encode()).hexdigest()[:10]
-
-
-class Session:
-    """Watches the program that runs in this process.
-
-    Args:
-        store_path: The run store.
-        name: A name for the run; the program's file name when left out.
-        budget: Share of the training's time that watching may take.
-        max_steps: Stop the training after so many optimizer steps.
-        argv: The program and its arguments.
-        quiet: Say nothing while the program runs.
-        units: List at most so many units in the report one by one.
-
-    Raises:
-        StoreError: When the store cannot be written.
-    """
-
-    def __init__(
-        self,
-        store_path: Path,
-        name: str | None = None,
-        budget: float = 0.01,
-        max_steps: int | None = None,
-        argv: Iterable[str] = (),
-        quiet: bool = False,
-        units: int = 10_000,
-    ) -> None:
-        from flatline.record.store import Store
-
-        argv = list(argv)
-        world = _environment("WORLD_SIZE", 1)
-        rank = _environment("RANK", 0) if world > 1 else 0
-        target = next((part for part in argv if part != "-m"), None)
-        facts = _facts(name or (Path(target).stem if target else None), budget, world)
-        facts["argv"] = argv
-        run_id = _shared_id() if world > 1 else None
-        self._max_steps = max_steps
-        self._quiet = quiet
-        self._units = units
-        self._world = world
-        self._watch = _Watch(Store(store_path, create=True), facts, run_id, rank)
-        os.register_at_fork(after_in_child=_current.clear)
-
-    def attach(self) -> None:
-        """Put the hooks into torch, which the program has just imported."""
-        from flatline.sense.watcher import Watcher
-
-        watcher = Watcher(
-            self._watch.writer,
-            self._watch.budget,
-            max_steps=self._max_steps,
-            stop=StopTraining("--max-steps reached"),
-            complete=self._world == 1,
-            progress=self._progress if self._shows_progress() else None,
-            tell=self._watch.tell,
-        )
-        self._watch.watch(watcher)
-
-    def _shows_progress(self) -> bool:
-        return not self._quiet and self._watch.rank == 0 and sys.stderr.isatty()
-
-    def _progress(self, step: int, dead: int, units: int) -> None:
-        """One plain line, now and then."""
-        seconds = time.perf_counter() - self._watch.started
-        print(
-            f"flatline: step {step:,}, {seconds:.0f} s: {dead:,} of {units:,} units silent",
-            file=sys.stderr,
-        )
-
-    def finish(self, status: str) -> Report | None:
-        """End the watching.
-
-        Args:
-            status: How the program ended: ``finished``, ``failed`` or ``interrupted``.
-
-        Returns:
-            The report; ``None`` in a process that is not the one to report (another rank, a fork).
-        """
-        watch = self._watch
-        if os.getpid() != watch.pid:
-            return None
-        watch.detach()
-        watch.tell()
-        watcher = watch.watcher
-        if watcher is None:
-            watch.writer.lost("the training", "the program never imported torch")
-        elif watcher.step == 0:
-            watch.writer.lost(
-                "the training",
-                "no step of a torch.optim.Optimizer was seen; flatline watches programs that "
-                "train an nn.Module with one",
-            )
-        watch.writer.close(status)
-        if watch.rank != 0:
-            return None
-        if watch.writer.error is not None:
-            print(
-                f"flatline: the store could not be written: {watch.writer.error}", file=sys.stderr
-            )
-        from flatline.show.report import build
-
-        return build(watch.store.load(watch.writer.id), units=self._units)
-
-
 class Monitor:
     """Watches a training from inside the program.
 
     Args:
         model: The model.
         optimizer: Its optimizer.
-        budget: Share of the training's time that watching may take; 0 for the pulse alone, which
-            begins with the first exam and so sees nothing.
+        budget: Share of the training's time that watching may take; 0 for the pulse alone, after
+            one exam of the first step that finds the sites.
         path: A run store to write to; kept in memory when left out.
         name: A name for the run.
 
@@ -289,7 +226,6 @@ class Monitor:
 
         from flatline.anatomy.roots import inner
         from flatline.record.store import Store
-        from flatline.sense.watcher import Watcher
 
         _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
         _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
@@ -298,29 +234,30 @@ class Monitor:
         )
         while (wrapped := inner(model)) is not None:
             model = wrapped
-        self._watch = _Watch(Store(path), _facts(name, float(budget), 1), None, 0)
-        writer = self._watch.writer
-        tell = self._watch.tell
-        watcher = Watcher(writer, float(budget), models=[model], tell=tell)
-        self._watch.watch(watcher, optimizer)
+        self._watch = Watch(Store(path), new_facts(name, float(budget), 1), None, 0)
+        self._watch.spare("the training", self._begin, model, optimizer, float(budget))
+
+    def _begin(self, model: nn.Module, optimizer: Optimizer, budget: float) -> None:
+        from flatline.sense.watcher import Watcher
+
+        watch = self._watch
+        watch.watch(Watcher(watch.writer, budget, models=[model], tell=watch.tell), optimizer)
 
     def report(self) -> Report:
         """The report of everything seen so far."""
-        watcher = self._watch.watcher
-        assert watcher is not None
-        watcher.flush()
-        self._watch.tell()
-        return self._watch.report()
+        watch = self._watch
+        if watch.watcher is not None:
+            watch.spare("what was seen last", watch.watcher.flush)
+        watch.spare("how far the run is", watch.tell)
+        return watch.report()
 
     def close(self) -> None:
         """Stop watching; reports can still be asked for."""
         self._end("finished")
 
     def _end(self, status: str) -> None:
-        if self._watch in _current:
-            self._watch.detach()
-            self._watch.tell()
-            self._watch.writer.close(status)
+        if self._watch in current:
+            self._watch.close(status)
 
     def __enter__(self) -> Monitor:
         return self
@@ -346,7 +283,7 @@ def log(name: str, value: float) -> None:
     Raises:
         UsageError: When the value is not a number.
     """
-    if not _current:
+    if not current:
         return
     try:
         number = float(value)
@@ -354,8 +291,9 @@ def log(name: str, value: float) -> None:
         raise UsageError(
             f"expected a number for the metric {name!r}, found {type(value).__name__}"
         ) from None
-    watch = _current[-1]
-    watch.writer.metric(str(name), watch.watcher.step if watch.watcher else 0, number)
+    watch = current[-1]
+    step = watch.watcher.step if watch.watcher else 0
+    watch.spare(f"a value of {name}", watch.writer.metric, str(name), step, number)
 
 
 def examine(
@@ -395,7 +333,7 @@ def examine_case(case: Case, units: int = 10_000) -> Report:
     began = time.perf_counter()
     found = census(case.model, case.batches, case.loss_fn)
     device = next((str(p.device) for p in case.model.parameters()), "cpu")
-    facts = _facts(case.name or type(case.model).__name__, 1.0, 1) | {"device": device}
+    facts = new_facts(case.name or type(case.model).__name__, 1.0, 1) | {"device": device}
     with Store(None) as store:
         writer = store.create_run(facts)
         writer.anatomy(found.sites, found.unplaced)

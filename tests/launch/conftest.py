@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +20,8 @@ import pytest
 SOURCES = Path(__file__).parents[2] / "src"
 FAKE = Path(__file__).parent / "fake"
 ADDRESS = re.compile("0x[0-9a-f]{8,}")
+# It puts itself in place of modules of ours, which is meant for the programs that the tests start.
+collect_ignore = ["fake"]
 ENTRY_POINT = "import sys\nfrom flatline.launch.cli import main\nsys.exit(main())\n"
 
 
@@ -25,7 +31,8 @@ class Twice:
 
     folder: Path
     env: dict[str, str]
-    flatline: list[str] = field(default_factory=lambda: ["-m", "flatline"])
+    flatline: list[str]  # what follows python to start it
+    python: list[str] = field(default_factory=lambda: [sys.executable])
 
     def write(self, name: str, source: str) -> Path:
         path = self.folder / name
@@ -42,15 +49,46 @@ class Twice:
         cwd: str = ".",
     ) -> tuple[int, str, str]:
         done = subprocess.run(
-            [sys.executable, *python, *command],
+            [*self.python, *python, *command],
             cwd=self.folder / cwd,
             env={**self.env, **(env or {})},
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
         return done.returncode, ADDRESS.sub("0x", done.stdout), ADDRESS.sub("0x", done.stderr)
+
+    @property
+    def shell(self) -> str:
+        """The command as a shell takes it."""
+        return shlex.join([*self.python, *self.flatline])
+
+    @contextlib.contextmanager
+    def started(
+        self, *command: str, env: dict[str, str] | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Starts a process and lets go of it only when it has ended, whatever a test finds."""
+        process = subprocess.Popen(
+            [*self.python, *command],
+            cwd=self.folder,
+            env={**self.env, **(env or {})},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    @staticmethod
+    def wait_for_sleep(process: subprocess.Popen[str]) -> None:
+        """Waits until a process, which has nothing else to wait for, sleeps."""
+        stat = Path(f"/proc/{process.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] == "R":
+            time.sleep(0.01)
 
     def watched(self, *command: str, **kwargs) -> tuple[int, str, str]:
         return self.run(*self.flatline, "run", *command, **kwargs)
@@ -78,15 +116,15 @@ def twice(tmp_path: Path) -> Twice:
     }
     folder = tmp_path / "work"
     folder.mkdir()
-    return Twice(folder, env)
+    command = tmp_path / "bin" / "flatline"
+    command.parent.mkdir()
+    command.write_text(ENTRY_POINT)
+    return Twice(folder, env, [str(command)])
 
 
-@pytest.fixture(params=["module", "command"])
-def twice_each(twice: Twice, tmp_path: Path, request: pytest.FixtureRequest) -> Twice:
-    """The same for ``python -m flatline`` and for the installed command."""
-    if request.param == "command":
-        script = tmp_path / "bin" / "flatline"
-        script.parent.mkdir()
-        script.write_text(ENTRY_POINT)
-        twice.flatline = [str(script)]
+@pytest.fixture(params=["command", "module"])
+def twice_each(twice: Twice, request: pytest.FixtureRequest) -> Twice:
+    """The same for the installed command and for ``python -m flatline``."""
+    if request.param == "module":
+        twice.flatline = ["-m", "flatline"]
     return twice

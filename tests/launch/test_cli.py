@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 
 import pytest
 
-from flatline.errors import UsageError
-from flatline.launch.program import Program
 from flatline.record.store import Store
 
 HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
@@ -36,7 +33,7 @@ def test_help_is_short_and_light(twice, command):
 def test_help_is_quick(twice):
     def processor_seconds():
         before = os.times()
-        twice.run("-m", "flatline", "--help")
+        twice.run(*twice.flatline, "--help")
         after = os.times()
         return (after.children_user + after.children_system) - (
             before.children_user + before.children_system
@@ -52,7 +49,11 @@ def test_help_is_quick(twice):
         pytest.param(["a.py"], "found 'a.py'; write: flatline run a.py", id="script"),
         pytest.param(["run"], "expected a script or -m MODULE, found neither", id="nothing"),
         pytest.param(["run", "-m"], "expected a script or -m MODULE, found neither", id="-m alone"),
-        pytest.param(["run", "--htlm", "x", "a.py"], "--htlm", id="unknown option"),
+        pytest.param(
+            ["run", "--htlm", "x", "a.py"], "found '--htlm'; did you mean --html?", id="option"
+        ),
+        pytest.param(["examine"], "expected TARGET, found nothing", id="no target"),
+        pytest.param(["run", "--store"], "'--store' requires an argument", id="no value"),
         pytest.param(["run", "trian.py"], "no such file; did you mean train.py?", id="missing"),
         pytest.param(["run", "python", "train.py"], "leave python out", id="python"),
         pytest.param(["run", "pkg.train"], "flatline run -m pkg.train", id="module without -m"),
@@ -68,7 +69,12 @@ def test_help_is_quick(twice):
         pytest.param(["run", "--budget", "100.1", "train.py"], "found '100.1'", id="budget 100.1"),
         pytest.param(["run", "--budget", "nan", "train.py"], "found 'nan'", id="budget nan"),
         pytest.param(["run", "--budget", "x", "train.py"], "found 'x'", id="budget x"),
-        pytest.param(["run", "--max-steps", "0", "train.py"], "--max-steps", id="steps 0"),
+        pytest.param(
+            ["run", "--max-steps", "0", "train.py"],
+            "expected a whole number of at least 1, found '0'; write for example --max-steps 100",
+            id="steps 0",
+        ),
+        pytest.param(["report", "--units", "few"], "at least 0, found 'few'", id="units"),
         pytest.param(
             ["run", "--html", "no/such/dir.html", "train.py"],
             "existing directory",
@@ -86,7 +92,7 @@ def test_refuses_in_one_sentence(twice, arguments, sentence):
     twice.write("train.py", "raise SystemExit('must not run')")
     (twice.folder / "empty").mkdir()
 
-    status, output, errors = twice.run("-m", "flatline", *arguments)
+    status, output, errors = twice.run(*twice.flatline, *arguments)
 
     if sentence is None:  # python itself runs `-m train.py` as a package's module
         return
@@ -97,17 +103,7 @@ def test_refuses_in_one_sentence(twice, arguments, sentence):
     assert twice.calls() == []
 
 
-def test_no_permission(tmp_path, monkeypatch):
-    script = tmp_path / "train.py"
-    script.write_text("")
-    # root may read everything, so what the system answers is put into its mouth
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-
-    with pytest.raises(UsageError, match=r"train.py': permission denied; change its permissions"):
-        Program(str(script)).check()
-
-
-def test_directory_without_permission(twice):
+def test_a_file_taken_for_a_directory(twice):
     twice.write("train.py", "")
     status, _, errors = twice.watched("train.py/x.py")
     assert status == 2
@@ -123,6 +119,7 @@ def test_directory_without_permission(twice):
         pytest.param(["critical", "dying-relu"], 10, "--fail-on dying-relu: holds", id="second"),
         pytest.param(["dead>5%", "daed>1%"], 2, "did you mean dead>5%?", id="slip"),
         pytest.param(["dead>100%"], 2, "can never hold", id="never holds"),
+        pytest.param(["dead"], 2, "write for example 'dead>5%', in quotes", id="eaten by a shell"),
         pytest.param([""], 2, "expected a rule", id="empty"),
     ],
 )
@@ -182,6 +179,8 @@ def test_session_gets_the_options(twice):
         "max_steps": "7",
         "argv": "['train.py', '--name', 'its own']",
         "quiet": "True",
+        "units": "10000",
+        "named_store": str(twice.folder / "s.db"),
     }
 
 
@@ -193,10 +192,11 @@ def test_session_gets_the_options(twice):
         ("raise SystemExit(0)", 0, "finished"),
         ("1 / 0", 1, "failed"),
         ("raise KeyboardInterrupt", -2, "interrupted"),
-        ("from flatline.api import StopTraining\nraise StopTraining", 0, "finished"),
+        ("from flatline.session import StopTraining\nraise StopTraining", 0, "finished"),
     ],
 )
 def test_every_ending_leaves_a_report(twice, source, status, word):
+    twice.write("torch.py", "")
     twice.write("train.py", "import torch\n" + source)
 
     plain = twice.run("train.py")
@@ -308,7 +308,7 @@ def test_streams_that_take_nothing(twice, streams):
     twice.write("train.py", "import torch")
 
     done = subprocess.run(
-        f"{sys.executable} -m flatline run --quiet {option} train.py {redirection}",
+        f"{twice.shell} run --quiet {option} train.py {redirection}",
         shell=True,
         cwd=twice.folder,
         env=twice.env,
@@ -325,7 +325,7 @@ def test_streams_that_take_nothing(twice, streams):
 def test_output_that_takes_nothing(twice, command, target):
     Store(twice.folder / ".flatline" / "runs.db").close()
     done = subprocess.run(
-        f"{sys.executable} -m flatline {' '.join(command)} >{target}",
+        f"{twice.shell} {' '.join(command)} >{target}",
         shell=True,
         cwd=twice.folder,
         env=twice.env,
@@ -340,7 +340,7 @@ def test_output_that_takes_nothing(twice, command, target):
 
 def test_working_directory_that_is_gone(twice):
     script = twice.write("train.py", "print(__file__)")
-    command = f"mkdir gone; cd gone; rmdir ../gone; {sys.executable} -m flatline run"
+    command = f"mkdir gone; cd gone; rmdir ../gone; {twice.shell} run"
     for options, status in ((f"--store {twice.folder / 's.db'}", 0), ("", 2)):
         done = subprocess.run(
             f"{command} {options} {script}",
@@ -377,15 +377,15 @@ def stored(twice):
 
 
 def test_report_of_a_stored_run(stored):
-    assert stored.run("-m", "flatline", "report") == (0, "REPORT finished\n", "")
-    assert stored.run("-m", "flatline", "report", "first")[1] == "REPORT failed\n"
-    assert stored.run("-m", "flatline", "report", "--quiet")[1] == ""
+    assert stored.run(*stored.flatline, "report") == (0, "REPORT finished\n", "")
+    assert stored.run(*stored.flatline, "report", "first")[1] == "REPORT failed\n"
+    assert stored.run(*stored.flatline, "report", "--quiet")[1] == ""
 
-    status, output, _ = stored.run("-m", "flatline", "report", "first", "--json", "-", "--units=2")
+    status, output, _ = stored.run(*stored.flatline, "report", "first", "--json", "-", "--units=2")
     assert (status, len(json.loads(output)["units"])) == (0, 2)
 
     status, output, _ = stored.run(
-        "-m", "flatline", "report", "--html", "r.html", "--json", "r.json"
+        *stored.flatline, "report", "--html", "r.html", "--json", "r.json"
     )
     assert (status, output) == (0, "REPORT finished\n")
     assert json.loads((stored.folder / "r.json").read_text())["run"]["status"] == "finished"
@@ -393,12 +393,12 @@ def test_report_of_a_stored_run(stored):
 
 
 def test_list_of_stored_runs(stored):
-    assert stored.run("-m", "flatline", "runs")[1] == "RUN second finished\nRUN first failed\n"
+    assert stored.run(*stored.flatline, "runs")[1] == "RUN second finished\nRUN first failed\n"
 
-    status, output, errors = stored.run("-m", "flatline", "runs", "--json", "-")
+    status, output, errors = stored.run(*stored.flatline, "runs", "--json", "-")
     assert (status, errors) == (0, "")
     assert [run["name"] for run in json.loads(output)] == ["second", "first"]
-    stored.run("-m", "flatline", "runs", "--quiet", "--json", "runs.json")
+    stored.run(*stored.flatline, "runs", "--quiet", "--json", "runs.json")
     assert json.loads((stored.folder / "runs.json").read_text()) == json.loads(output)
 
 
@@ -414,7 +414,7 @@ def test_list_of_stored_runs(stored):
 def test_stores_and_runs_that_are_not_there(stored, arguments, sentence):
     stored.write("song.db", "la la la")
 
-    status, output, errors = stored.run("-m", "flatline", *arguments)
+    status, output, errors = stored.run(*stored.flatline, *arguments)
 
     assert (status, output) == (2, "")
     assert errors.startswith("flatline: expected ")
@@ -436,7 +436,7 @@ def test_colour(stored, env, coloured):
     stored.write("train.py", "import torch; print('plain')")
     env = {"FAKE_COLOUR": "1", "TERM": "xterm", **env}
 
-    assert ("\x1b[1;31m" in stored.run("-m", "flatline", "report", env=env)[1]) == coloured
+    assert ("\x1b[1;31m" in stored.run(*stored.flatline, "report", env=env)[1]) == coloured
     _, output, errors = stored.watched("train.py", env=env)
     assert output == "plain\n"
     assert ("\x1b[1;31m" in errors) == coloured
@@ -445,7 +445,7 @@ def test_colour(stored, env, coloured):
 def test_terminal_that_cannot_show_every_letter(stored):
     env = {"PYTHONIOENCODING": "ascii", "FAKE_COLOUR": "☠"}
 
-    assert stored.run("-m", "flatline", "report", env=env) == (0, "? REPORT finished\n", "")
+    assert stored.run(*stored.flatline, "report", env=env) == (0, "? REPORT finished\n", "")
 
 
 CASES = """
@@ -481,7 +481,7 @@ def test_examine(twice, target, status, message):
     twice.write("pkg/models.py", CASES)
     twice.write("broken.py", "f(\n")
 
-    done, output, errors = twice.run("-m", "flatline", "examine", target)
+    done, output, errors = twice.run(*twice.flatline, "examine", target)
 
     assert done == status
     assert message in errors
@@ -494,7 +494,7 @@ def test_examine(twice, target, status, message):
 def test_examine_json(twice):
     twice.write("models.py", "print('loading')" + CASES)
 
-    status, output, errors = twice.run("-m", "flatline", "examine", "models.py:good", "--json", "-")
+    status, output, errors = twice.run(*twice.flatline, "examine", "models.py:good", "--json", "-")
 
     assert status == 0
     assert json.loads(output)["schema"] == "flatline/1"
@@ -502,13 +502,13 @@ def test_examine_json(twice):
 
 
 def test_version(twice):
-    assert twice.run("-m", "flatline", "--version") == (0, "flatline 0.1.0\n", "")
+    assert twice.run(*twice.flatline, "--version") == (0, "flatline 0.1.0\n", "")
 
 
 def test_reader_that_goes_away(twice):
     twice.write("models.py", CASES)
     done = subprocess.run(
-        f"{sys.executable} -m flatline examine models.py:good | true",
+        f"{twice.shell} examine models.py:good | true",
         shell=True,
         cwd=twice.folder,
         env=twice.env,

@@ -5,17 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from flatline import activations
-from flatline.activations import Activation, Array
-from flatline.anatomy.labels import LINEAR, NOISE, OUTPUT, TAINT, Base, Label, sample
-from flatline.anatomy.operators import CHOOSING, Args, Kwargs, tensors_of
+from flatline.activations import Activation
+from flatline.anatomy.labels import LINEAR, OUTPUT, TAINT, Base, Label, sample
+from flatline.anatomy.operators import CHOOSING, NONLINEAR, Call, tensors_of
 
 if TYPE_CHECKING:
     from flatline.anatomy.tracer import Tracer
+
+_UNKNOWN = "its nonlinearity is a formula that is not in the table"
+_UNCLEAR = "its formula cannot be told from others on these numbers"
+#: Largest error of a formula computed in a precision.
+_TOLERANCES = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
+#: Operators of a formula that are remembered.
+_LONGEST = 64
+#: An operator that a formula of this name cannot do without, where others come close to it.
+_NEEDS = {
+    "gelu": {"erf", "erfc", "special_ndtr", "special_erf"},
+    "gelu_tanh": {"tanh"},
+    "mish": {"tanh", "softplus", "exp", "expm1", "log1p", "logaddexp"},
+}
 
 
 def same(a: Label, b: Label) -> bool:
@@ -23,24 +35,22 @@ def same(a: Label, b: Label) -> bool:
     return a.base is not None and a.base is b.base
 
 
-def join(tracer: Tracer, a: Label, b: Label, out: Tensor) -> None:
+def join(tracer: Tracer, op: str, a: Label, b: Label, out: Tensor) -> None:
     """Two parts of one formula meet: is the whole an activation of the table?"""
-    if a.role == b.role == LINEAR:
+    if a.role == b.role == LINEAR and op in ("add", "sub", "rsub"):
         tracer.labels.put(out, replace(a, form=f"{a.form}{b.form}~"))
         return
     part = a if len(a.path) >= len(b.path) else b
-    part = replace(part, path=f"{part.path} join", base=a.base or b.base)
+    path = (*a.path, *b.path, op)[-_LONGEST:]
+    part = replace(part, path=path, base=a.base, origin=part.origin, over="")
     if not recognise(tracer, part, out):
-        if a.role == b.role == OUTPUT:
-            tokens = tuple(dict.fromkeys(a.tokens + b.tokens))
-            tracer.labels.put(out, replace(a, tokens=tokens))
-            return
-        _taint(tracer, part, out)
+        taint(tracer, part, out)
     for token in a.tokens + b.tokens:
         tracer.observer.forget(token)
 
 
-def _taint(tracer: Tracer, label: Label, out: Tensor) -> None:
+def taint(tracer: Tracer, label: Label, out: Tensor) -> None:
+    """``out`` is a part of an unfinished formula."""
     hold = label.base.tensor() if label.base is not None else None
     tracer.labels.put(out, replace(label, role=TAINT, hold=hold, tokens=()))
 
@@ -54,77 +64,90 @@ def recognise(tracer: Tracer, label: Label, out: Tensor) -> bool:
     if out.shape != base.shape or not out.is_floating_point():
         return False
     activation = _match(tracer, label, base, out)
-    if activation.name == "composite":
+    if activation is None or activation.name == "composite":
         return False
     place = tracer.place(label, activation)
-    token = tracer.observer.before(place, z, label.spread)
+    token = tracer.observer.before(place, z, label.spread, label.inputs)
     tracer.observer.after(token, out)
     spread = replace(label.spread, start=0, step=1)
-    whole = replace(label, role=OUTPUT, spread=spread, path="", hold=None, tokens=(token,))
+    whole = replace(label, role=OUTPUT, spread=spread, hold=None, tokens=(token,))
     tracer.labels.put(out, whole)
     return True
 
 
-def _match(tracer: Tracer, label: Label, base: Base, out: Tensor) -> Activation:
+def _match(tracer: Tracer, label: Label, base: Base, out: Tensor) -> Activation | None:
     """The table's entry behind ``out``: searched for once, only confirmed afterwards."""
     assert label.origin is not None
     key = (label.origin.name, label.form, label.path)
     known = tracer.matched.get(key)
+    if known is not None and known.name == "composite":
+        return known
     z, h = (part.double().cpu().numpy() for part in (base.sample, sample(out)))
-    if known is None or (known.name != "composite" and not _explains(known, z, h)):
-        tolerance = 2e-3 if out.dtype in (torch.float32, torch.float64) else 2e-2
-        known = tracer.matched[key] = activations.match(z, h, tolerance)
-    return known
+    tolerance = _TOLERANCES.get(out.dtype, 3e-6)
+    among = [known.name] if known is not None else _candidates(label.path)
+    found = activations.match(z, h, tolerance, among)
+    if found is None and known is not None:
+        return known  # it was told before; these numbers agree
+    if found is not None:
+        tracer.matched[key] = found
+    return found
 
 
-def _explains(activation: Activation, z: Array, h: Array) -> bool:
-    assert activation.function is not None
-    error = np.abs(activation.function(z) - h).max(initial=0.0)
-    return bool(error <= 2e-2 * np.abs(h).max(initial=0.0))
+def _candidates(path: tuple[str, ...]) -> list[str]:
+    """The formulas that may have been written with these operators."""
+    used = set(path)
+    return [name for name in activations.COMPOSITES if _NEEDS.get(name, used) & used]
 
 
-def follow(
-    tracer: Tracer,
-    op: str,
-    units: list[tuple[Tensor, Label]],
-    args: Args,
-    kwargs: Kwargs,
-    results: list[Tensor],
-) -> None:
+def unfinished(tracer: Tracer, label: Label) -> str:
+    """Why a formula that ended here was not placed."""
+    assert label.origin is not None
+    key = (label.origin.name, label.form, label.path)
+    return _UNKNOWN if key in tracer.matched else _UNCLEAR
+
+
+def follow(tracer: Tracer, units: list[tuple[Tensor, Label]], call: Call) -> None:
     """Label the result of an operator that has no rule of its own.
 
     It is the next step of a formula when it acts elementwise on functions of one pre-activation
     and on numbers; anything else ends what can be followed.
     """
     labels = [label for _, label in units]
-    first, out = labels[0], results[0]
+    first, out = labels[0], call.out
     known = {id(x) for x, _ in units}
-    constants = op in CHOOSING  # where(x > 0, x, zeros): the other tensors are constants
+    others = [x for x in tensors_of(call.args, call.kwargs) if id(x) not in known]
+    choosing = call.op in CHOOSING  # where(x > 0, x, zeros): the other tensors are constants
     elementwise = (
-        len(results) == 1
-        and first.role != NOISE
+        call.pointwise
         and out.shape == units[0][0].shape
         and all(x is first or same(x, first) for x in labels)
-        and (constants or all(x.numel() <= 1 or id(x) in known for x in tensors_of(args, kwargs)))
+        and (choosing or all(x.numel() <= 1 for x in others))
     )
     if not elementwise:
-        tracer.end(units, results)
+        tracer.end(units, call.results)
         return
-    if all(x.role == OUTPUT for x in labels):
-        tracer.labels.put(out, first)  # a squared ReLU and the like: the unit is still the unit
-        return
-    part = next((x for x in labels if x.role == TAINT), first)
+    part = max(labels, key=lambda label: (label.role == TAINT, len(label.path)))
     base = next((x.base for x in labels if x.base is not None), None)
     if base is None and units[0][0] is not out:
         base = tracer.base(units[0][0])
-    if op == "neg" and part.role == LINEAR:
+    if call.op == "neg" and part.role == LINEAR:
         tracer.labels.put(out, replace(part, form=part.form + "-", base=base))
         return
-    part = replace(part, path=f"{part.path} {op}", base=base)
-    if recognise(tracer, part, out):
-        for token in (token for x in labels for token in x.tokens):
+    part = replace(part, path=(*part.path, call.op), base=base)
+    _step(tracer, labels, part, call, whole=not choosing or not others)
+
+
+def _step(tracer: Tracer, labels: list[Label], part: Label, call: Call, *, whole: bool) -> None:
+    """One more operator of a formula; ``whole`` when nothing else takes part."""
+    tokens = [token for label in labels for token in label.tokens]
+    if recognise(tracer, replace(part, over=""), call.out):
+        for token in tokens:
             tracer.observer.forget(token)
-    elif constants and len(tensors_of(args, kwargs)) > len(known):
-        tracer.end(units, results)
+    elif all(label.role == OUTPUT for label in labels):
+        # A scaled ReLU and the like: the unit is still the unit.
+        over = call.op if call.op in NONLINEAR else ""
+        tracer.labels.put(call.out, replace(part, over=part.over or over))
+    elif not whole:
+        tracer.end([(call.out, label) for label in labels], call.results)
     else:
-        _taint(tracer, part, out)
+        taint(tracer, part, call.out)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +12,14 @@ import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Feed
+from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 
-#: An unbent pre-activation, a nonlinearity's output, part of a formula, or dropout's mask.
-LINEAR, OUTPUT, TAINT, NOISE = "linear", "output", "taint", "noise"
+#: An unbent pre-activation, a nonlinearity's output, or a part of a formula.
+LINEAR, OUTPUT, TAINT = "linear", "output", "taint"
+#: How a label loses the place of its units.
+MOVED = "its units are moved in a way that cannot be followed"
+JOINED = "its input joins several layers"
 _SAMPLE = 512
 
 
@@ -22,33 +27,47 @@ _SAMPLE = 512
 class Origin:
     """One call that made pre-activations: its module's name and the parameters in it.
 
-    ``mixed``: something that these parameters did not make was added (a residual connection).
+    ``mixed``: something that these parameters did not make was added or multiplied (a residual
+    connection, a mask). ``inputs``: what the linear map was given, where it is known.
     """
 
     name: str
     feeds: tuple[Feed, ...]
     units: int
     mixed: bool = False
+    inputs: Inputs | None = None
+
+
+def version(tensor: Tensor) -> int:
+    """A number that changes whenever the tensor's memory is written, by whatever name."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 class Base:
-    """The pre-activation that a formula started from, as far as it may be kept."""
+    """The pre-activation that a formula started from, as far as it may be kept.
 
-    def __init__(self, tensor: Tensor) -> None:
+    Args:
+        tensor: The pre-activation.
+        inside: The formula began inside the model.
+    """
+
+    def __init__(self, tensor: Tensor, inside: bool) -> None:
         self.ref: Callable[[], Tensor | None] = weakref.ref(tensor)
         self.shape = tensor.shape
-        self.version = tensor._version
+        self.version = version(tensor)
         self.sample = sample(tensor)
+        self.inside = inside
 
     def tensor(self) -> Tensor | None:
         """The tensor itself, unless it is gone or was overwritten."""
         tensor = self.ref()
-        return tensor if tensor is not None and tensor._version == self.version else None
+        return tensor if tensor is not None and version(tensor) == self.version else None
 
 
 def sample(tensor: Tensor) -> Tensor:
-    """The first few hundred numbers of a tensor, copied."""
-    return tensor.reshape(-1)[:_SAMPLE].to(torch.float32, copy=True)
+    """A few hundred numbers from all over a tensor, copied."""
+    flat = tensor.detach().reshape(-1)
+    return flat[:: len(flat) // _SAMPLE | 1].to(torch.float32, copy=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +75,7 @@ class Label:
     """What one tensor holds.
 
     Attributes:
-        role: ``LINEAR``, ``OUTPUT``, ``TAINT`` or ``NOISE``.
+        role: ``LINEAR``, ``OUTPUT`` or ``TAINT``.
         origin: The call that made the units.
         spread: Where the units lie; ``None`` when that was lost.
         form: What happened to a pre-activation on the way (``"-"``: negated).
@@ -64,55 +83,138 @@ class Label:
         base: Where the formula began.
         hold: Keeps the base's tensor alive while the formula is unfinished.
         tokens: The observer's handles of the nonlinearities behind this tensor.
+        lost: Why a pre-activation's units have no place any more.
+        over: A nonlinearity that was applied on top of another one's output.
     """
 
     role: str
     origin: Origin | None = None
     spread: Spread | None = None
     form: str = ""
-    path: str = ""
+    path: tuple[str, ...] = ()
     base: Base | None = None
     hold: Tensor | None = None
     tokens: tuple[Any, ...] = ()
+    lost: str = ""
+    over: str = ""
 
-    def at(self, spread: Spread | None) -> Label | None:
+    @property
+    def inputs(self) -> Inputs | None:
+        """What the linear map behind an unbent pre-activation was given."""
+        return None if self.origin is None or self.form else self.origin.inputs
+
+    def at(self, spread: Spread | None) -> Label:
         """The same units elsewhere; a formula does not survive a move of its elements."""
-        if spread is None and not self.tokens:
+        role = OUTPUT if self.tokens and self.role == TAINT else self.role
+        lost = MOVED if spread is None else ""
+        return replace(self, spread=spread, base=None, hold=None, role=role, path=(), lost=lost)
+
+    def strayed(self, why: str) -> Label | None:
+        """What is left when the units lost their place: where they came from, and who bent them."""
+        if not self.tokens and (self.role != LINEAR or self.origin is None):
             return None
-        role = OUTPUT if self.tokens else self.role
-        return replace(self, spread=spread, base=None, hold=None, role=role, path="")
+        return replace(self.at(None), lost=why)
+
+
+def joined(*labels: Label) -> tuple[Any, ...]:
+    """The handles behind several labels, one for each site: calls of one site are merged anyway."""
+    return tuple({token.place: token for label in labels for token in label.tokens}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A parameter that a tensor shows.
+
+    Attributes:
+        name: Its qualified name.
+        parameter: The parameter.
+        axes: For each dimension of the tensor, the parameter's dimension whose entries are each
+            made of the same entry alone; ``None`` for a dimension without one, or altogether.
+    """
+
+    name: str
+    parameter: Tensor
+    axes: tuple[int | None, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A tensor that shows parameters.
+    """A tensor made of parameters and constants, or of constants alone (no ``shown``).
 
     Attributes:
-        feeds: Name and tensor of each parameter.
-        axes: For each dimension of the tensor, the parameter's dimension; ``None`` when lost.
+        shown: The parameters.
+        part: Which slice of a stack of weights (an expert's) it is; ``None`` for all.
+        drawn: Random numbers are in it.
+        product: It is a product of several matrices.
     """
 
-    feeds: tuple[tuple[str, Tensor], ...]
-    axes: tuple[int, ...] | None
+    shown: tuple[Shown, ...] = ()
+    part: int | None = None
+    drawn: bool = False
+    product: bool = False
 
-    def feed(self, axis: int, *, shift: bool = False) -> tuple[Feed, ...]:
+    def feed(self, axis: int | None, *, shift: bool = False) -> tuple[Feed, ...]:
         """These parameters as feeds of units along dimension ``axis`` of the tensor."""
-        place = self.axes[axis] if self.axes is not None else None
-        return tuple(Feed(name, tensor, place, shift) for name, tensor in self.feeds)
+        found = []
+        for one in self.shown:
+            known = one.axes is not None and axis is not None and self.part is None
+            place = one.axes[axis] if known and one.axes is not None and axis is not None else None
+            found.append(Feed(one.name, one.parameter, place, shift, part=self.part))
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Several layers side by side: rows up to ``ends[e]`` hold what ``parts[e]`` says."""
+
+    parts: tuple[Label | None, ...]
+    ends: tuple[int, ...]
+
+
+Known = Label | Weights | Rows
 
 
 class Labels:
-    """Labels of live tensors, by identity; a tensor that dies takes its label along."""
+    """Labels of live tensors, by identity; a tensor that dies takes its label along.
+
+    A tensor that was written since, by another name for the same memory, has lost its label.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[Tensor], Label | Weights]] = {}
+        self._known: dict[int, tuple[weakref.ref[Tensor], int, Known]] = {}
+        self._expected: Callable[[Tensor], int] = version
 
-    def get(self, tensor: object) -> Label | Weights | None:
+    @contextmanager
+    def writing(self, tensor: Tensor) -> Iterator[None]:
+        """Labels are put while ``tensor`` is written in place: it counts up only afterwards."""
+        whole, ahead = tensor._base, int(not tensor.is_inference())
+        with self._expecting(lambda x: version(x) + ahead * (x is tensor or x is whole)):
+            yield
+
+    @contextmanager
+    def viewing(self, tensor: Tensor) -> Iterator[None]:
+        """Labels are put on new views of ``tensor``: they share its count only afterwards."""
+        count = version(tensor)
+        with self._expecting(lambda x: version(x) if x is tensor else count):
+            yield
+
+    @contextmanager
+    def _expecting(self, count: Callable[[Tensor], int]) -> Iterator[None]:
+        self._expected = count
+        try:
+            yield
+        finally:
+            self._expected = version
+
+    def get(self, tensor: object) -> Known | None:
         """The label of ``tensor``, if it has one."""
         known = self._known.get(id(tensor))
-        return known[1] if known is not None and known[0]() is tensor else None
+        if known is None or known[0]() is not tensor:
+            return None
+        assert isinstance(tensor, Tensor)
+        return known[2] if known[1] == version(tensor) else None
 
-    def put(self, tensor: Tensor, label: Label | Weights | None) -> None:
+    def put(self, tensor: Tensor, label: Known | None) -> None:
         """Set or take away the label of ``tensor``."""
         key = id(tensor)
         if label is None:
@@ -124,7 +226,7 @@ class Labels:
             if key in known and known[key][0] is ref:
                 del known[key]
 
-        known[key] = (weakref.ref(tensor, forget), label)
+        known[key] = (weakref.ref(tensor, forget), self._expected(tensor), label)
 
     def clear(self) -> None:
         """Forget everything."""

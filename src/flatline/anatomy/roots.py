@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 #: Attributes under which a wrapper keeps the module it wraps.
 _INNER = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
@@ -122,6 +123,7 @@ class Names:
         self._modules: dict[int, tuple[weakref.ref[nn.Module], str]] = {}
         self._parameters: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._storages: dict[tuple[int, int, int], int] = {}
+        self._buffers: dict[int, weakref.ref[Tensor]] = {}
         models = list(models)
         kinds = [type(model).__name__ for model in models]
         for place, model in enumerate(models):
@@ -145,6 +147,9 @@ class Names:
         for key, parameter in module._parameters.items():
             if parameter is not None and id(parameter) not in self._parameters:
                 self._enter(parameter, f"{name}.{key}" if name else key)
+        for buffer in module._buffers.values():
+            if buffer is not None:
+                self._buffers[id(buffer)] = weakref.ref(buffer)
         for key, child in module._modules.items():
             if child is not None:
                 self._walk(child, f"{name}.{key}" if name else key)
@@ -182,6 +187,31 @@ class Names:
         known = self._parameters.get(self._storages.get(place, -1))
         return None if known is None else known[0]()
 
+    def idle(self, called: Container[str], shown: Container[str]) -> list[str]:
+        """The outermost modules with parameters that did nothing.
+
+        Args:
+            called: Names of modules that were called.
+            shown: Names of parameters that an operator was given.
+        """
+        owned: dict[str, int] = {}  # to each module, how many parameters it has
+        busy: set[str] = set()
+        for _, name in self._modules.values():
+            if name in called:
+                busy.update(_above(name))
+        for _, name in self._parameters.values():
+            above = _above(name)[1:]
+            owned.update((module, owned.get(module, 0) + 1) for module in above)
+            if name in shown:
+                busy.update(above)
+        names = [name for _, name in self._modules.values() if name in owned and name not in busy]
+        return [name for name in names if _above(name)[1] not in names]
+
+    def is_buffer(self, tensor: Tensor) -> bool:
+        """Whether ``tensor`` is a buffer of the models."""
+        known = self._buffers.get(id(tensor))
+        return known is not None and known() is tensor
+
     def adopt(self, tensor: Tensor, module: nn.Module) -> bool:
         """Take ``tensor`` for a parameter if ``module`` holds it (FSDP swaps them as it runs)."""
         name = self.module(module)
@@ -194,8 +224,16 @@ class Names:
         return False
 
 
+def _above(name: str) -> list[str]:
+    """A name and those of all that it is a part of, up to the model's, ``""``."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts), 0, -1)] + [""]
+
+
 def _place(tensor: Tensor) -> tuple[int, int, int] | None:
     """Where a tensor's numbers lie; ``None`` where it has no memory of its own to compare."""
+    if is_lazy(tensor):
+        return None  # a lazy module has not seen its first input yet
     try:
         address = tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):

@@ -12,45 +12,66 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
-from flatline import activations
 from flatline.activations import Activation
-from flatline.anatomy import elementwise, formulas, operators
+from flatline.anatomy import (
+    elementwise,
+    experts,
+    formulas,
+    operators,
+    readers,
+    recurrent,
+    weights,
+    writes,
+)
 from flatline.anatomy.atlas import Atlas, Feed, Place
+from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.labels import (
     LINEAR,
-    NOISE,
+    MOVED,
     OUTPUT,
     TAINT,
     Base,
+    Known,
     Label,
     Labels,
     Origin,
+    Rows,
     Weights,
 )
 from flatline.anatomy.moves import MOVES
-from flatline.anatomy.operators import Args, Kwargs, tensors_of
+from flatline.anatomy.operators import Args, Call, Kwargs, tensors_of
 from flatline.anatomy.producers import PRODUCERS
 from flatline.anatomy.roots import Names
-from flatline.anatomy.spread import Spread, of_axis
+from flatline.anatomy.spread import Spread
+
+_UNKNOWN = "its input is not the output of one known layer"
+_ACROSS = "it is a function of all units at once"
+_OVER = "it acts on the output of another nonlinearity"
+_FUSED = "its layer runs as one fused operator"
+_OUTSIDE = "it is applied outside the model, as a loss is, and no layer reads it"
 
 
 class Observer(Protocol):
     """Who is told about nonlinearities as they happen."""
 
-    def before(self, place: Place, z: Tensor, spread: Spread) -> Any:
-        """A nonlinearity is about to be applied to ``z``; returns a handle for the calls below."""
+    def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Any:
+        """A nonlinearity is about to be applied to ``z``; returns a handle for the calls below.
+
+        ``inputs`` is what the linear map that made ``z`` was given, where there is one.
+
+        The handle's ``place`` is the place, or the one that :meth:`gated` put there.
+        """
 
     def after(self, token: Any, h: Tensor) -> None:
         """Its output."""
 
     def gated(self, token: Any, place: Place, product: Tensor) -> None:
-        """The output was multiplied by a linear map's: the product is the unit's output."""
+        """The output was multiplied by a gate or a linear map: the product is the unit's output."""
 
     def forget(self, token: Any) -> None:
-        """It was a part of a larger formula."""
+        """It was a part of a larger formula, unless some parameter reads it, before or after."""
 
     def read(self, token: Any, columns: Tensor | None) -> None:
         """A parameter reads the units; ``columns`` is its largest weight per unit, if known."""
@@ -74,105 +95,129 @@ class Tracer:
         self.observer = observer
         self.labels = Labels()
         self.stack: list[nn.Module] = []
-        self.matched: dict[tuple[str, str, str], Activation] = {}
+        self._called: set[str] = set()
+        self._shown: set[str] = set()
+        self.matched: dict[tuple[str, str, tuple[str, ...]], Activation] = {}
 
     # -- entry points -----------------------------------------------------------------------
 
-    def before(self, op: str, args: Args, kwargs: Kwargs) -> Callable[[Any], None]:
+    def enter(self, args: Args, kwargs: Kwargs) -> None:
+        """The model is called: its arguments are data, wherever they come from."""
+        for tensor in tensors_of(args, kwargs):
+            if isinstance(self.labels.get(tensor), Weights):
+                self.labels.put(tensor, None)
+
+    def visit(self, module: nn.Module) -> None:
+        """A module is called, from inside those that are on the stack."""
+        self.stack.append(module)
+        name = self.names.module(module)
+        if name is not None:
+            self._called.add(name)
+
+    def conclude(self) -> None:
+        """The step ended: forget its tensors, and note who did not run in any step so far."""
+        self.labels.clear()
+        self.stack.clear()
+        self.atlas.idle = self.names.idle(self._called, self._shown)
+
+    def before(self, func: Any, args: Args, kwargs: Kwargs) -> Callable[[Any], None]:
         """Look at a call that is about to happen; the result is told its outcome.
 
         A nonlinearity in place destroys its input, so the input is read here.
-        """
-        base = operators.base_name(op)
-        if base in operators.NONLINEAR and args and isinstance(args[0], Tensor):
-            handle = self._nonlinear(base, args, kwargs)
-            if handle is not None:
-                return handle
-        seen = [(x, self.label(x)) for x in tensors_of(args, kwargs)]
-        labelled = [(x, label) for x, label in seen if label is not None]
-        if not labelled and base != "bernoulli":
-            return _nothing
-        return lambda out: self._follow(base, args, kwargs, labelled, out)
 
-    def label(self, tensor: Tensor) -> Label | Weights | None:
+        Args:
+            func: The operator.
+            args: Its arguments.
+            kwargs: Its arguments by name.
+        """
+        op = operators.base_name(func)
+        if op == "as_strided" and operators.keeps_layout(args):
+            op = "alias"
+        tensors = tensors_of(args, kwargs)
+        if op not in PRODUCERS and any(isinstance(self.labels.get(x), Rows) for x in tensors):
+            return experts.each(self, func, args, kwargs, tensors)
+        if op in operators.NONLINEAR and args and isinstance(args[0], Tensor):
+            handle = self._nonlinear(op, args, kwargs)
+            if handle is not None:
+                return self._aware(func, args, handle)
+        labelled = [(x, label) for x in tensors if (label := self.label(x)) is not None]
+        if not labelled and tensors and op not in operators.FRESH:
+            return _nothing
+        return self._aware(
+            func, args, lambda out: self._follow(func, op, args, kwargs, labelled, out)
+        )
+
+    def _aware(self, func: Any, args: Args, after: Callable[[Any], None]) -> Callable[[Any], None]:
+        """``after``, told whether the operator writes its first argument or gives a view of it."""
+        if operators.is_inplace(func):
+            context = self.labels.writing
+        elif operators.is_view(func) and args and isinstance(args[0], Tensor):
+            context = self.labels.viewing
+        else:
+            return after
+
+        def aware(out: Any) -> None:
+            with context(args[0]):
+                after(out)
+
+        return aware
+
+    def label(self, tensor: Tensor) -> Known | None:
         """The label of ``tensor``; a parameter is labelled on sight."""
         found = self.labels.get(tensor)
-        if found is not None:
-            return found
-        parameter = self.names.find(tensor)
-        if parameter is None:
-            adoptable = isinstance(tensor, nn.Parameter) and any(
-                self.names.adopt(tensor, module) for module in reversed(self.stack[-2:])
-            )
-            if not adoptable:
-                return None
-            parameter = tensor
-        name = self.names.parameter(parameter)
-        if name is None:
-            return None
-        axes = tuple(range(tensor.ndim)) if tensor.shape == parameter.shape else None
-        weights = Weights(((name, parameter),), axes)
-        self.labels.put(tensor, weights)
-        return weights
+        if found is None:
+            found = weights.of_parameter(self, tensor)
+            if found is not None:
+                self.labels.put(tensor, found)
+                self._shown.update(one.name for one in found.shown)
+        return found
 
     def recurrent(self, module: nn.Module, args: Args, out: Any) -> None:
         """Place the output of a recurrent module, whose inside was not traced."""
-        name = self.names.module(module)
-        if name is None:
-            return
-        for label in (self.labels.get(x) for x in tensors_of(args, {})):
-            if isinstance(label, Label):
-                for token in label.tokens:
-                    token.place.reads.setdefault(f"{name}.weight_ih_l0".lstrip("."))
-                    self.observer.leak(token)
-        kind = getattr(module, "mode", type(module).__name__.removesuffix("Cell")).lower()
-        if kind == "rnn":
-            kind = f"rnn_{module.nonlinearity}"
-        layers = getattr(module, "num_layers", 1)
-        for layer in range(layers - 1):
-            self.atlas.miss(
-                f"{name}.l{layer}".lstrip("."),
-                f"a layer inside {type(module).__name__} shows no output of its own",
-            )
-        h = out[0] if isinstance(out, tuple) else out
-        h = h.data if isinstance(h, nn.utils.rnn.PackedSequence) else h
-        cell = isinstance(module, nn.RNNCellBase)
-        last = "" if cell else f"_l{layers - 1}"
-        feeds = tuple(
-            Feed(f"{name}.{key}".lstrip("."), parameter, None, key.startswith("bias"))
-            for key, parameter in module.named_parameters(recurse=False)
-            if cell or key.removesuffix("_reverse").endswith(last)
-        )
-        spread = of_axis(h.shape, -1)
-        place = self.atlas.place(name or kind, activations.get(kind), feeds, "", spread.count)
-        token = self.observer.before(place, h, spread)
-        self.observer.after(token, h)
-        origin = Origin(place.name, feeds, spread.count)
-        self.labels.put(h, Label(OUTPUT, origin, spread, tokens=(token,)))
+        recurrent.place(self, module, args, out)
 
     # -- nonlinearities ---------------------------------------------------------------------
 
     def _nonlinear(self, op: str, args: Args, kwargs: Kwargs) -> Callable[[Any], None] | None:
+        """Read a nonlinearity; ``None`` when it is none of its own, or has no place."""
         z = args[0]
         label = self.label(z)
-        activation = operators.NONLINEAR[op](args, kwargs)
-        if activation is None or isinstance(label, Weights):
+        if isinstance(label, Weights | Rows):
+            if (
+                isinstance(label, Weights)
+                and label.product
+                and label.shown
+                and op not in operators.GUARDS
+            ):
+                self.miss(None, op, "its input is made of parameters alone")
             return None
         if label is None:
-            self._unlabelled(op, z)
+            if op not in operators.GUARDS and z.requires_grad and z.ndim > 1 and self.stack:
+                self.miss(None, op, _UNKNOWN)
             return None
-        if label.role != LINEAR or label.spread is None or label.origin is None:
-            if label.role == LINEAR or (label.role == OUTPUT and label.spread is None):
-                self.lost(op)
-            return None  # a part of a formula: `_unary` decides
+        activation = operators.NONLINEAR[op](args, kwargs)
+        if label.role != LINEAR or activation is None:
+            return None  # a part of a formula, or on top of another nonlinearity
+        if label.spread is None or label.origin is None:
+            self.miss(label, op, label.lost or MOVED)
+            return None
+        return self._site(z, label, activation)
+
+    def _site(self, z: Tensor, label: Label, activation: Activation) -> Callable[[Any], None]:
+        assert label.spread is not None
         place = self.place(label, activation)
+        if not self.stack:
+            place.doubts.setdefault(_OUTSIDE)
         base = self.base(z)
-        token = self.observer.before(place, z, label.spread)
+        token = self.observer.before(place, z, label.spread, label.inputs)
+        self.leak(label)  # what a residual connection brought along
         spread = replace(label.spread, start=0, step=1)  # readers count the site's own units
+        path = (activation.name,)
 
         def after(out: Any) -> None:
+            out = out[0] if isinstance(out, tuple) else out
             self.observer.after(token, out)
-            done = replace(label, role=OUTPUT, spread=spread, base=base, hold=None, tokens=(token,))
+            done = replace(label, role=OUTPUT, spread=spread, base=base, path=path, tokens=(token,))
             self.labels.put(out, done)
 
         return after
@@ -182,122 +227,104 @@ class Tracer:
         label = self.labels.get(z)
         if isinstance(label, Label) and label.base is not None:
             return label.base
-        base = Base(z)
+        base = Base(z, bool(self.stack))
         if isinstance(label, Label):
             self.labels.put(z, replace(label, base=base))
         return base
 
-    def place(self, label: Label, activation: Activation, extra: tuple[Feed, ...] = ()) -> Place:
+    def place(self, label: Label, activation: Activation) -> Place:
         """The place of a nonlinearity applied to a tensor with this label."""
         origin, spread = label.origin, label.spread
         assert origin is not None
         assert spread is not None
-        return self.atlas.place(
+        place = self.atlas.place(
             origin.name,
             activation,
-            origin.feeds + extra,
+            origin.feeds,
             label.form,
             spread.count,
             spread.start,
             spread.step,
         )
-
-    def here_leaf(self) -> str | None:
-        """Name of the running module, if it has no parts."""
-        if not self.stack or self.stack[-1]._modules:
-            return None
-        return self.names.module(self.stack[-1])
-
-    def _here(self) -> str | None:
-        return next((name for m in reversed(self.stack) if (name := self.names.module(m))), None)
-
-    def _unlabelled(self, op: str, z: Tensor) -> None:
-        """A nonlinearity inside the model whose input no layer made."""
-        where = self._here()
-        if where is not None and z.requires_grad and z.ndim > 1:
-            self.atlas.miss(f"{where} ({op})", "its input is not the output of one known layer")
-
-    def lost(self, op: str) -> None:
-        """Note a nonlinearity on something that was followed only so far."""
-        where = self._here()
-        if where is not None:
-            self.atlas.miss(f"{where} ({op})", "its input joins several layers or moves its units")
+        place.mixed = origin.mixed
+        return place
 
     # -- following --------------------------------------------------------------------------
 
     def _follow(
         self,
+        func: Any,
         op: str,
         args: Args,
         kwargs: Kwargs,
-        labelled: list[tuple[Tensor, Label | Weights]],
+        labelled: list[tuple[Tensor, Known]],
         out: Any,
     ) -> None:
         """Label what an operator gave."""
-        if op == "bernoulli":
-            self.labels.put(out, Label(NOISE))
-            return
-        producer = PRODUCERS.get(op)
-        if producer is not None and producer(self, args, kwargs, out):
-            return
         results = tensors_of(out if isinstance(out, tuple | list) else (out,), {})
-        if all(isinstance(label, Weights) for _, label in labelled):
-            self._weights(op, args, labelled, results)
+        if not results:
+            return
+        call = Call(op, args, kwargs, results, operators.is_pointwise(func))
+        producer = PRODUCERS.get(op)
+        if producer is not None and labelled and producer(self, args, kwargs, out):
             return
         units = [(x, label) for x, label in labelled if isinstance(label, Label)]
-        if op in operators.ALIKE:
-            return
-        if op in operators.ADDING or op in operators.SCALING:
-            elementwise.binary(self, op, args, results[0])
-        elif op in operators.ENDING or not results:
-            self.end(units, results)
-        elif len(units) == 1 and (rule := MOVES.get(op)):
-            rule(self, units[0][1], args, kwargs, results)
-        elif op == "cat":
-            self._cat(args, units, results[0])
+        if op in operators.FRESH:
+            weights.fresh(self, call, operators.is_drawn(func))
+        elif not units and not operators.is_fused(op):
+            weights.compose(self, call, operators.is_drawn(func))
         else:
-            formulas.follow(self, op, units, args, kwargs, results)
+            self._follow_units(call, units, [w for _, w in labelled if isinstance(w, Weights)])
+
+    def _follow_units(
+        self, call: Call, units: list[tuple[Tensor, Label]], shown: list[Weights]
+    ) -> None:
+        """Label the results of an operator on tensors with units."""
+        op = call.op
+        if op in operators.ADDING or op in operators.SCALING:
+            elementwise.binary(self, call)
+        elif op in operators.WRITING:
+            writes.write(self, call, units)
+        elif op in ("cat", "concat", "stack"):
+            writes.join(self, call, units)
+        elif len(units) == 1 and (rule := MOVES.get(op)):
+            rule(self, units[0][1], call)
+        elif any(one.shown for one in shown) and not call.pointwise:
+            self._read_at_once(call, units, shown)
+        else:
+            first = units[0][1]
+            if op in operators.ACROSS and first.origin is not None and not first.origin.mixed:
+                self.miss(first, op.strip("_"), _ACROSS)
+            formulas.follow(self, units, call)
+
+    def _read_at_once(
+        self, call: Call, units: list[tuple[Tensor, Label]], shown: list[Weights]
+    ) -> None:
+        """An operator that is not known takes units and parameters: these read those."""
+        if operators.is_fused(call.op):
+            self.miss(None, operators.is_fused(call.op), _FUSED)
+        for _, label in units:
+            for one in shown:
+                self.read(label, one, None)
+        self.end(units, call.results)
 
     def end(self, units: list[tuple[Tensor, Label]], results: list[Tensor]) -> None:
         """Label nothing that came out, and say that the units went this way."""
         for _, label in units:
             self.leak(label)
+            if label.role == TAINT:
+                self.stuck(label)
+            if label.over:
+                self.overlaid(label)
         for result in results:
             self.labels.put(result, None)
 
-    def leak(self, *labels: Label | Weights | None) -> None:
+    def leak(self, *labels: Known | None) -> None:
         """Say that the units are used otherwise than through a parameter."""
         for label in labels:
             if isinstance(label, Label):
                 for token in label.tokens:
                     self.observer.leak(token)
-
-    def _weights(
-        self,
-        op: str,
-        args: Args,
-        labelled: list[tuple[Tensor, Label | Weights]],
-        results: list[Tensor],
-    ) -> None:
-        """Parameters on their way to being used: cast, transposed, normalised, composed."""
-        shown = [label for _, label in labelled if isinstance(label, Weights)]
-        feeds = tuple(dict.fromkeys(feed for label in shown for feed in label.feeds))
-        first = labelled[0][0]
-        for result in results:
-            axes = shown[0].axes
-            if axes is not None:
-                if op == "t" and first.ndim == 2:
-                    axes = (axes[1], axes[0])
-                elif op == "transpose":
-                    order = list(axes)
-                    i, j = args[1], args[2]
-                    order[i], order[j] = order[j], order[i]
-                    axes = tuple(order)
-                elif op == "permute":
-                    axes = tuple(axes[place] for place in args[1])
-                elif result.shape != first.shape or op in ("flip", "sort"):
-                    axes = None
-            self.labels.put(result, Weights(feeds, axes))
 
     def begin(
         self,
@@ -306,108 +333,63 @@ class Tracer:
         spread: Spread | None,
         out: Tensor,
         name: str | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
         """``out`` is a pre-activation that ``feeds`` make, on top of ``label`` if it is linear."""
-        name = name or self._owner(feeds[-1])
+        name = name or weights.owner(self, feeds)
+        tokens = () if label is None else label.tokens
+        mixed = False
         if label is not None and label.role == LINEAR and label.origin is not None:
             if name in (label.origin.name, feeds[-1].name):
                 name = label.origin.name  # a bias of the same layer
             feeds = label.origin.feeds + feeds
-        if spread is None:
-            self.labels.put(out, None)
-            return
-        self.labels.put(out, Label(LINEAR, Origin(name, feeds, spread.count), spread))
+            mixed = label.origin.mixed
+        units = 0 if spread is None else spread.count
+        lost = MOVED if spread is None else ""
+        origin = Origin(name, feeds, units, mixed, inputs)
+        self.labels.put(out, Label(LINEAR, origin, spread, tokens=tokens, lost=lost))
 
-    def _owner(self, feed: Feed) -> str:
-        """Name of the module that a parameter makes the output of."""
+    def read(self, label: Label, shown: Weights, columns: Tensor | None) -> None:
+        """``shown`` read the units of ``label``; ``columns`` has one number per unit."""
+        readers.read(self, label, shown, columns)
+
+    # -- what is not watched ----------------------------------------------------------------
+
+    def here_leaf(self) -> str | None:
+        """Name of the running module, if it has no parts."""
+        if not self.stack or self.stack[-1]._modules:
+            return None
+        return self.names.module(self.stack[-1])
+
+    def _here(self) -> str:
+        """Name of the running module; its class where it is the model itself."""
         for module in reversed(self.stack):
             name = self.names.module(module)
-            if name is None:
-                continue
-            prefix = f"{name}." if name else ""
-            if not feed.name.startswith(prefix):
-                continue
-            rest = feed.name.removeprefix(prefix)
-            matrices = sum(p.ndim > 1 for p in module._parameters.values() if p is not None)
-            single = "." not in rest and not module._modules and matrices <= 1
-            if name and (single or rest in ("weight", "bias") or "parametrizations" in rest):
-                return name
-            break
-        return feed.name.removesuffix(".weight").removesuffix(".bias")
+            if name is not None:
+                return name or type(module).__name__
+        return "?"
+
+    def miss(self, label: Label | None, what: str, because: str) -> None:
+        """Note a nonlinearity that has no place, by the layer that made its input, or by where."""
+        origin = None if label is None else label.origin
+        name = origin.name if origin is not None else self._here()
+        self.atlas.miss(f"{name} ({what})", because)
 
     def stuck(self, label: Label) -> None:
         """Note a formula that never became an activation of the table."""
-        name = label.origin.name if label.origin is not None else "?"
-        self.atlas.miss(name, "its nonlinearity is a formula that is not in the table")
-
-    def _cat(self, args: Args, units: list[tuple[Tensor, Label]], out: Tensor) -> None:
-        """Tensors side by side: along the batch units stay, else only their readers are known."""
-        labels = [label for _, label in units]
-        first = labels[0]
-        axis = None if first.spread is None else first.spread.axis(units[0][0].shape)
-        dim = (args[1] if len(args) > 1 else 0) % out.ndim
-        alike = all(x.origin is first.origin and x.spread == first.spread for x in labels)
-        if alike and axis is not None and dim < axis and len(units) == len(args[0]):
-            self.labels.put(out, first)
+        if label.origin is None or not (label.base is None or label.base.inside):
             return
-        self.leak(*labels)
-        tokens = tuple(dict.fromkeys(token for x in labels for token in x.tokens))
-        self.labels.put(out, Label(OUTPUT, tokens=tokens) if tokens else None)
+        what = " ".join(dict.fromkeys(label.path)) or "formula"
+        self.miss(label, what, formulas.unfinished(self, label))
 
-    # -- reading ----------------------------------------------------------------------------
+    def overlaid(self, label: Label) -> None:
+        """Note a nonlinearity on top of another one."""
+        self.miss(label, label.over, _OVER)
 
-    def read(self, label: Label, weights: Weights, columns: Tensor | None) -> None:
-        """``weights`` read the units of ``label``; ``columns`` has one number per unit."""
+    def doubt(self, label: Label, because: str) -> None:
+        """The nonlinearities behind ``label`` are no sites unless some parameter reads them."""
         for token in label.tokens:
-            for name, _ in weights.feeds:
-                token.place.reads.setdefault(name)
-            if columns is None or len(columns) != token.place.units:
-                self.observer.leak(token)
-            else:
-                self.observer.read(token, columns)
-
-    def consume(
-        self, x: Tensor, weights: Weights, weight: Tensor, axis: int, x_axis: int, groups: int = 1
-    ) -> Label | None:
-        """A parameter operator takes ``x``; returns its label.
-
-        Args:
-            x: The input.
-            weights: The parameters behind ``weight``.
-            weight: The weight as the operator sees it.
-            axis: The dimension of ``weight`` that runs over inputs.
-            x_axis: The dimension of ``x`` that it pairs with.
-            groups: Groups of a convolution.
-        """
-        label = self.label(x)
-        if not isinstance(label, Label):
-            return None
-        if label.role == TAINT:
-            self.stuck(label)
-            return None
-        if label.tokens:
-            self.read(label, weights, _columns(label, x, weight, axis, x_axis, groups))
-        return label
-
-
-def _columns(
-    label: Label, x: Tensor, weight: Tensor, axis: int, x_axis: int, groups: int
-) -> Tensor | None:
-    """The largest absolute weight that reads each unit."""
-    spread = label.spread
-    if spread is None or (spread.start, spread.step) != (0, 1) or weight.ndim < 2:
-        return None
-    if groups > 1:
-        weight = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        reach = weight.abs().amax(dim=(1, *range(3, weight.ndim))).reshape(-1)
-    else:
-        others = [dim for dim in range(weight.ndim) if dim != axis % weight.ndim]
-        reach = torch.linalg.vector_norm(weight.detach(), float("inf"), dim=others)
-    x_axis %= x.ndim
-    inner = 1 if spread.axis(x.shape) == x_axis else spread.inner
-    if reach.numel() % (spread.count * inner) or reach.numel() != x.shape[x_axis]:
-        return None
-    return reach.reshape(-1, spread.count, inner).amax(dim=(0, 2))
+            token.place.doubts.setdefault(because)
 
 
 def _nothing(out: Any) -> None:

@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 
 from flatline.anatomy.site import Site
+from flatline.diagnose.causes import Causes, attribute
+from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings import Finding, find, verdict
 from flatline.diagnose.states import States, judge
+from flatline.diagnose.thresholds import DEFAULT, Thresholds
+from flatline.sense.history import History
 from flatline.sense.vitals import Ledger, Vitals
 
 
@@ -20,11 +24,13 @@ class Diagnosis:
 
     Attributes:
         sites: Per site, the states of its units; in the order of the sites.
+        causes: Per site, why its dead units died.
         findings: The most severe first.
         verdict: ``"healthy"``, ``"warning"`` or ``"sick"``.
     """
 
     sites: dict[str, States]
+    causes: dict[str, Causes]
     findings: tuple[Finding, ...]
     verdict: str
 
@@ -60,6 +66,8 @@ def diagnose(
     sites: Sequence[Site],
     windows: Mapping[str, Vitals],
     ledgers: Mapping[str, Ledger] | None = None,
+    history: History | None = None,
+    thresholds: Thresholds = DEFAULT,
 ) -> Diagnosis:
     """The state of every unit, the findings, and the verdict.
 
@@ -68,12 +76,14 @@ def diagnose(
         windows: What the examples of the last windows say, by site; a site without any was not
             visited.
         ledgers: When each unit last showed life, by site; none where no training was watched.
+        history: What the training went through; nothing where none was watched.
+        thresholds: What findings compare with.
 
     Example:
         >>> from flatline import activations
         >>> site = Site("net.0", activations.get("relu"), 4)
         >>> diagnose([site], {}).findings[0].message
-        '4 of 4 units of net.0 (relu) received no example in any exam'
+        '4 of 4 units of site net.0 (relu) received no example in any exam'
     """
     gradients = [windows[site.name].gradient for site in sites if site.name in windows]
     finite = [g[np.isfinite(g)] for g in gradients]
@@ -87,5 +97,6 @@ def diagnose(
         )
         for site in sites
     }
-    findings = find(list(states.values()))
-    return Diagnosis(states, findings, verdict(findings))
+    chart = Chart(list(states.values()), history or History(), thresholds)
+    findings = find(chart)
+    return Diagnosis(states, attribute(chart), findings, verdict(findings))

@@ -51,3 +51,17 @@ CODES = (
     "rank-collapse",
     "constant-input",
 )
+
+#: Every cause of an individual death.
+CAUSES = (
+    "born-dead",
+    "step-too-large",
+    "bias-drift",
+    "weight-drift",
+    "input-shift",
+    "upstream-death",
+    "weight-decay",
+    "saturation",
+    "non-finite",
+    "unknown",
+)

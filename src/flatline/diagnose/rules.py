@@ -59,6 +59,11 @@ def parse(text: str) -> Rule:
             )
         return Rule(share[1], above)
     word = text.strip()
+    if word in _SUBJECTS:
+        raise UsageError(
+            f"expected a share after {word}, found none; write for example '{word}>5%', in quotes, "
+            "since a shell takes > for itself"
+        )
     if word == "critical" or word in CODES:
         return Rule(word)
     subject = re.split(r"[\s>=<]", word, maxsplit=1)[0]

@@ -85,15 +85,6 @@ class States:
         """Name of one unit's state."""
         return STATES[self.code[unit]]
 
-    def cause(self, unit: int) -> str:
-        """Why one unit came into its state, as far as it can be told."""
-        state = self.state(unit)
-        if state == "nonfinite":
-            return "non-finite"
-        if state == "dead" and self.watched and self.last_life[unit] < 0:
-            return "born-dead"
-        return "unknown"
-
 
 def judge(
     site: Site, vitals: Vitals, ledger: Ledger | None = None, *, largest_gradient: float = np.nan

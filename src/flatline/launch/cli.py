@@ -76,8 +76,11 @@ def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
         outcome = flatline.main(arguments, prog_name="flatline", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(FlatlineError.exit_status)
     except click.UsageError as error:
-        _leave(error.format_message(), error.ctx)
+        _leave(_sentence(error), error.ctx)
     except click.ClickException as error:
         _leave(error.format_message(), None)
     except FlatlineError as error:
@@ -90,6 +93,19 @@ def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
     if isinstance(outcome, int) and outcome:  # --help gives 0, a missing command 2
         sys.exit(outcome)
     return outcome if callable(outcome) else None
+
+
+def _sentence(error: click.UsageError) -> str:
+    """What click found wrong, in the form of all other errors."""
+    where = error.ctx.command_path if error.ctx is not None else "flatline"
+    if isinstance(error, click.NoSuchOption):
+        close = error.possibilities
+        advice = f"did you mean {close[0]}?" if close else f"{where} --help lists them"
+        return f"expected an option of {where}, found {error.option_name!r}; {advice}"
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        name = error.param.make_metavar(error.ctx)  # type: ignore[arg-type]
+        return f"expected {name}, found nothing; write: {where} {name}"
+    return error.format_message().rstrip(".")
 
 
 def _give_up(error: OSError) -> NoReturn:
@@ -105,6 +121,6 @@ def _give_up(error: OSError) -> NoReturn:
 
 def _leave(message: str, ctx: click.Context | None) -> NoReturn:
     command = ctx.command_path if ctx is not None else "flatline"
-    say(message.rstrip("."))
+    say(message)
     click.echo(f"Try: {command} --help", err=True)
     sys.exit(FlatlineError.exit_status)

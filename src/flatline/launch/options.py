@@ -89,6 +89,26 @@ def percent(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return share / 100
 
 
+def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+    """Makes the callback of an option that takes a whole number of at least ``least``.
+
+    Raises:
+        click.BadParameter: The value is no such number.
+    """
+
+    def take(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+        if value is None:
+            return None
+        if value.isascii() and value.isdecimal() and int(value) >= least:
+            return int(value)
+        raise click.BadParameter(
+            f"expected a whole number of at least {least}, found {value!r}; "
+            f"write for example {param.opts[0]} 100"
+        )
+
+    return take
+
+
 def store_option(command: Command) -> Command:
     """Adds ``--store``."""
     return click.option(
@@ -99,6 +119,14 @@ def store_option(command: Command) -> Command:
         help="Where runs are kept.",
         callback=lambda ctx, param, value: absolute(value),
     )(command)
+
+
+def named(store: Path) -> str | None:
+    """The store as commands that a person types later must name it; ``None`` for the usual one."""
+    with contextlib.suppress(UsageError):  # of a working directory that is gone
+        if store == absolute(STORE):
+            return None
+    return str(store)
 
 
 def output_options(command: Command) -> Command:
@@ -129,9 +157,9 @@ def units_option(command: Command) -> Command:
     """Adds ``--units``."""
     return click.option(
         "--units",
-        type=click.IntRange(min=0),
+        callback=whole_number(0),
         metavar="N",
-        default=10_000,
+        default="10000",
         show_default=True,
         help="List at most N units in the JSON.",
     )(command)

@@ -11,15 +11,18 @@ import builtins
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import BuiltinImporter, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, ModuleType
 
 from flatline.errors import UsageError
 
 STANDARD_INPUT = "-"
+
+#: The ``__main__`` that Python started with: at the end it deletes names from that module's
+#: dictionary, which it has not kept alive itself.
+_replaced: list[ModuleType] = []
 
 
 @dataclass(frozen=True)
@@ -86,59 +89,6 @@ class Program:
             exec(_script(main, _absolute(self.target)), main.__dict__)
 
 
-def hide_own_frames(error: BaseException) -> None:
-    """Lets the interpreter show an exception that leaves the program as if flatline were not there.
-
-    The exception passes through flatline's frames on its way up, so they can be taken off its
-    traceback only at the end, when the interpreter calls ``sys.excepthook``.
-
-    Args:
-        error: The exception that is about to be raised to the interpreter.
-    """
-    theirs = getattr(sys, "excepthook", None)
-    if theirs is None:
-        return
-
-    def show(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
-        sys.excepthook = theirs
-        if value is error:
-            trace = _outside(trace)
-            value.__traceback__ = sys.last_traceback = trace
-        _call_hook(theirs, kind, value, trace)
-
-    sys.excepthook = show
-
-
-def _call_hook(
-    hook: Callable[..., object],
-    kind: type[BaseException],
-    value: BaseException,
-    trace: TracebackType | None,
-) -> None:
-    """Calls an exception hook; one that raises is reported as the interpreter reports it."""
-    try:
-        hook(kind, value, trace)
-    except SystemExit:
-        raise
-    except BaseException as second:
-        print("Error in sys.excepthook:", file=sys.stderr)
-        if second.__traceback__ is not None:
-            second.__traceback__ = second.__traceback__.tb_next  # without this function
-        sys.__excepthook__(type(second), second, second.__traceback__)
-        print("\nOriginal exception was:", file=sys.stderr)
-        sys.__excepthook__(kind, value, trace)
-
-
-def _outside(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that starts in the program."""
-    rest = trace
-    while rest is not None and rest.tb_frame.f_code is not Program.run.__code__:
-        rest = rest.tb_next
-    while rest is not None and rest.tb_frame.f_code.co_filename == __file__:
-        rest = rest.tb_next
-    return rest
-
-
 def _script(main: ModuleType, path: str) -> CodeType:
     """The code of a script, with what ``__main__`` says about where it came from."""
     main.__file__ = path
@@ -172,6 +122,7 @@ def _new_main() -> ModuleType:
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     main.__annotations__ = {}
+    _replaced.append(sys.modules["__main__"])
     sys.modules["__main__"] = main
     if "__mp_main__" in sys.modules:  # multiprocessing's second name for it, made at its import
         sys.modules["__mp_main__"] = main

@@ -29,5 +29,5 @@ def report(
     from flatline.show.report import build
 
     with Store(store, create=False) as runs:
-        built = build(runs.load(runs.find(run)), units=units)
+        built = build(runs.load(runs.find(run)), units=units, store=options.named(store))
     options.hand_over(built, html, json, quiet)

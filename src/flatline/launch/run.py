@@ -20,11 +20,12 @@ import click
 from flatline.errors import FlatlineError
 from flatline.launch import options
 from flatline.launch.imports import after_import
-from flatline.launch.program import Program, hide_own_frames
+from flatline.launch.program import Program
+from flatline.launch.traces import hide_own_frames
 
 if TYPE_CHECKING:
-    from flatline.api import Session
     from flatline.diagnose.rules import Rule
+    from flatline.session import Session
     from flatline.show.report import Report
 
 RULE_HOLDS = 10
@@ -90,6 +91,7 @@ class Ending:
             with _undisturbed(self.path):
                 self._leave_report()
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one has nothing left to end
             options.say("interrupted; what was seen is stored: flatline report")
         except FlatlineError as error:
             self.exit_status = OUTPUT_FAILED
@@ -119,9 +121,10 @@ class Ending:
             if not self.outputs.quiet:
                 options.show(report, on_error=True)
         elif not self.outputs.quiet:
+            ended = "failed before" if self.status == "failed" else "ended without"
             options.say(
-                "expected a program that trains with PyTorch, found one that ended without "
-                "importing torch; nothing was watched"
+                f"expected a program that trains with PyTorch, found one that {ended} importing "
+                "torch; nothing was watched"
             )
         self._write(report)
         self._judge(report)
@@ -137,6 +140,12 @@ class Ending:
 
     def _judge(self, report: Report) -> None:
         if not self.outputs.rules:
+            return
+        if not report.sites:
+            options.say(
+                "expected units to judge by --fail-on, found that none was watched; "
+                "flatline report says why"
+            )
             return
         from flatline.diagnose.rules import holds
 
@@ -157,7 +166,7 @@ def watch(program: Program, session: Session, outputs: Outputs) -> None:
     Raises:
         BaseException: What the program raises.
     """
-    from flatline.api import StopTraining
+    from flatline.session import StopTraining
 
     ending = Ending(session, outputs)
     atexit.register(ending)
@@ -245,7 +254,7 @@ def _own_path() -> list[str]:
 )
 @click.option(
     "--max-steps",
-    type=click.IntRange(min=1),
+    callback=options.whole_number(1),
     metavar="N",
     help="Stop after N optimizer steps.",
 )
@@ -281,7 +290,7 @@ def run(
     program = _program(is_module, command)
     program.check()
     rules = _rules(fail_on)
-    from flatline.api import Session
+    from flatline.session import Session
 
     session = Session(
         store_path=store,
@@ -291,6 +300,7 @@ def run(
         argv=[*(["-m"] if program.is_module else []), program.target, *program.arguments],
         quiet=quiet,
         units=units,
+        named_store=options.named(store),
     )
     stdout = options.set_stdout_aside() if json == options.STANDARD_OUTPUT else None
     return partial(watch, program, session, Outputs(html, json, stdout, quiet, rules))

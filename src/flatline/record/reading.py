@@ -6,11 +6,15 @@ import json
 import math
 from collections import defaultdict
 from functools import reduce
+from sqlite3 import Connection
 from typing import Any
 
+import numpy as np
+
 from flatline.anatomy.site import Site, Unplaced
-from flatline.record.recording import Event, Recording, Steps, load_activation, merge_ledgers
-from flatline.record.schema import Connection
+from flatline.record.recording import Event, Recording, load_activation, merge_ledgers
+from flatline.sense.drift import Deaths, autopsy
+from flatline.sense.history import Autopsy, Note, Steps
 from flatline.sense.vitals import Ledger, Vitals, merge, unpack
 
 
@@ -36,6 +40,13 @@ def read(db: Connection, run: int, facts: dict[str, Any]) -> Recording:
         ledgers=_ledgers(db, run, units),
         exams=_exams(db, run),
         steps=Steps.of(_steps(db, run)),
+        autopsies=_autopsies(db, run, units),
+        notes=[
+            Note(step, kind, json.loads(evidence))
+            for step, kind, evidence in _rows(
+                db, "step, kind, evidence FROM notes", run, "rank DESC, step, rowid"
+            )
+        ],
         metrics=_metrics(db, run),
         events=[
             Event(step, site, kind, tuple(json.loads(which)), json.loads(evidence))
@@ -107,10 +118,30 @@ def _exams(db: Connection, run: int) -> list[tuple[int, dict[str, dict[str, floa
     return list(exams.items())
 
 
-def _steps(db: Connection, run: int) -> list[tuple[int, float | None, float | None]]:
+def _autopsies(db: Connection, run: int, units: dict[str, int]) -> dict[str, Autopsy]:
+    """Deaths by site; where several processes saw some, the lowest rank is heard."""
+    births = {
+        (rank, site): (step, np.frombuffer(blob, np.float32))
+        for rank, site, step, blob in _rows(db, "rank, site, step, blob FROM births", run, "site")
+    }
+    found: dict[tuple[int, str], list[Deaths]] = defaultdict(list)
+    for rank, site, step, before, which, terms in _rows(
+        db, "rank, site, step, before, units, terms FROM deaths", run, "step, rowid"
+    ):
+        died = np.frombuffer(which, np.int32)
+        found[rank, site].append(Deaths(step, before, died, np.frombuffer(terms, np.float32)))
+    return {
+        site: autopsy(deaths, first, birth, units[site])
+        for (rank, site), deaths in sorted(found.items(), key=lambda entry: -entry[0][0])
+        if site in units
+        for first, birth in [births.get((rank, site), (-1, None))]
+    }
+
+
+def _steps(db: Connection, run: int) -> list[list[float | None]]:
     """Readings by step; where several processes gave some, the lowest rank is heard."""
-    rows = _rows(db, "step, loss, lr FROM steps", run, "step, rank DESC")
-    return [(step, loss, lr) for step, (loss, lr) in {s: rest for s, *rest in rows}.items()]
+    rows = _rows(db, "step, loss, lr, gradient FROM steps", run, "step, rank DESC")
+    return [[step, *rest] for step, rest in {step: rest for step, *rest in rows}.items()]
 
 
 def _metrics(db: Connection, run: int) -> dict[str, list[tuple[int, float]]]:

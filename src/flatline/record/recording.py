@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flatline.activations import Activation
 from flatline.anatomy.site import Site, Unplaced
+from flatline.sense.history import Autopsy, History, Note, Steps
 from flatline.sense.vitals import Ledger, Vitals
-
-
-@dataclass(frozen=True)
-class Steps:
-    """Readings of every step, one entry per step in order; NaN where there was none."""
-
-    step: npt.NDArray[np.int64]
-    loss: npt.NDArray[np.float64]
-    lr: npt.NDArray[np.float64]
-
-    @classmethod
-    def of(cls, rows: Iterable[tuple[int, float | None, float | None]]) -> Steps:
-        """Readings from rows of ``(step, loss, lr)``.
-
-        Example:
-            >>> Steps.of([(0, 2.5, 0.1), (1, None, 0.1)]).loss
-            array([2.5, nan])
-        """
-        table = np.array(list(rows), np.float64).reshape(-1, 3)
-        return cls(table[:, 0].astype(np.int64), table[:, 1], table[:, 2])
 
 
 @dataclass(frozen=True)
@@ -58,7 +38,9 @@ class Recording:
         windows: Per site the examples of the last complete and the current window, merged.
         ledgers: Per site, when each unit last showed life in any process.
         exams: ``(step, numbers per site)`` of every exam, in order.
-        steps: Loss and learning rate.
+        steps: Loss, learning rate and gradient norm.
+        autopsies: Per site, how its dead units died.
+        notes: What was noted of the model as a whole.
         metrics: Per name, ``(step, value)`` in the order of logging.
         events: What happened to units, in order.
         lost: ``(what, why)`` of what could not be seen.
@@ -71,9 +53,16 @@ class Recording:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     exams: list[tuple[int, dict[str, dict[str, float]]]] = field(default_factory=list)
     steps: Steps = field(default_factory=lambda: Steps.of([]))
+    autopsies: dict[str, Autopsy] = field(default_factory=dict)
+    notes: list[Note] = field(default_factory=list)
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def history(self) -> History:
+        """What a diagnosis wants to know beside windows and ledgers."""
+        return History(self.steps, self.exams, self.autopsies, self.notes, self.metrics, self.facts)
 
 
 def merge_ledgers(ledgers: Sequence[tuple[int, Ledger]]) -> Ledger:

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from sqlite3 import Connection
 from urllib.parse import quote
 
 from flatline.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 APPLICATION = 0x464C4154  # "FLAT", so that `file` and we can tell a store from any other database
 BUSY_SECONDS = 5.0
 
@@ -43,7 +42,8 @@ CREATE TABLE exams (
     run INTEGER, rank INTEGER, step INTEGER, measures TEXT, PRIMARY KEY (run, rank, step))
     WITHOUT ROWID;
 CREATE TABLE steps (
-    run INTEGER, rank INTEGER, step INTEGER, loss REAL, lr REAL, PRIMARY KEY (run, rank, step))
+    run INTEGER, rank INTEGER, step INTEGER, loss REAL, lr REAL, gradient REAL,
+    PRIMARY KEY (run, rank, step))
     WITHOUT ROWID;
 CREATE TABLE metrics (run INTEGER, rank INTEGER, name TEXT, step INTEGER, value REAL);
 CREATE INDEX metrics_of_run ON metrics (run);
@@ -54,13 +54,19 @@ CREATE TABLE lost (run INTEGER, rank INTEGER, what TEXT, why TEXT);
 CREATE INDEX lost_of_run ON lost (run);
 """
 
-
-class Connection(sqlite3.Connection):
-    """A connection whose transactions exclude each other, also when threads share it."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.lock = threading.RLock()
+_SINCE_2 = """
+CREATE TABLE births (
+    run INTEGER, rank INTEGER, site TEXT, step INTEGER, blob BLOB,
+    PRIMARY KEY (run, rank, site)) WITHOUT ROWID;
+CREATE TABLE deaths (
+    run INTEGER, rank INTEGER, step INTEGER, site TEXT, before INTEGER, units BLOB, terms BLOB);
+CREATE INDEX deaths_of_run ON deaths (run);
+CREATE TABLE notes (run INTEGER, rank INTEGER, step INTEGER, kind TEXT, evidence TEXT);
+CREATE INDEX notes_of_run ON notes (run);
+"""
+TABLES += _SINCE_2
+#: What brings a store of each version to the next one.
+_UPGRADES = {1: "ALTER TABLE steps ADD COLUMN gradient REAL;" + _SINCE_2}
 
 
 @contextlib.contextmanager
@@ -126,16 +132,19 @@ def connect(path: Path, *, write: bool) -> Connection:
 
 
 def _open(address: str) -> Connection:
+    # A statement kept for later use would keep the vitals of a whole model that were bound to it.
     return sqlite3.connect(
-        address, BUSY_SECONDS, isolation_level=None, uri=True, factory=Connection
+        address,
+        BUSY_SECONDS,
+        isolation_level=None,
+        uri=True,
+        cached_statements=0,
     )
 
 
 def in_memory() -> Connection:
-    """A new store that lives as long as its connection, for use from any thread."""
-    db = sqlite3.connect(
-        ":memory:", isolation_level=None, check_same_thread=False, factory=Connection
-    )
+    """A new store that is empty and lives as long as its connection."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
     create(db)
     return db
 
@@ -147,41 +156,58 @@ def is_blank(db: Connection) -> bool:
         StoreError: When it holds something that this version cannot read.
     """
     (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
+    version = _version(db)
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application == 0 and tables == 0:
         return True
     if application != APPLICATION:
         raise StoreError(
-            "expected a run store, found a database of another program; "
+            f"expected {_file(db)} to be a run store, found a database of another program; "
             "name another file with --store"
         )
     if version > VERSION:
         raise StoreError(
-            f"expected a run store of version {VERSION} or older, found version {version}: it was "
-            "written by a newer flatline; upgrade flatline, or name another file with --store"
+            f"expected {_file(db)} to be a run store of version {VERSION} or older, found version "
+            f"{version}, written by a newer flatline; upgrade flatline, or name another file "
+            "with --store"
         )
     return False
 
 
+def is_old(db: Connection) -> bool:
+    """Whether an older version wrote the store."""
+    return not is_blank(db) and _version(db) < VERSION
+
+
+def _file(db: Connection) -> str:
+    (_, _, path), *_ = db.execute("PRAGMA database_list")
+    return str(path)
+
+
 def create(db: Connection) -> None:
-    """Makes the tables in one transaction, unless another process was faster."""
+    """Makes the tables that are missing in one transaction, unless another process was faster."""
     with transaction(db):
         if is_blank(db):
-            for statement in TABLES.split(";"):
-                db.execute(statement)
-            db.execute(f"PRAGMA application_id={APPLICATION}")
-            db.execute(f"PRAGMA user_version={VERSION}")
+            statements = TABLES
+        else:
+            statements = ";".join(_UPGRADES[old] for old in range(_version(db), VERSION))
+        for statement in statements.split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id={APPLICATION}")
+        db.execute(f"PRAGMA user_version={VERSION}")
+
+
+def _version(db: Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextlib.contextmanager
 def transaction(db: Connection) -> Iterator[None]:
     """One transaction that is written as a whole or not at all."""
-    with db.lock:
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            db.execute("ROLLBACK")
-            raise
-        db.execute("COMMIT")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")

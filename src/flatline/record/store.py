@@ -7,7 +7,10 @@ import difflib
 import json
 import os
 import secrets
+import shutil
 import sqlite3
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +33,8 @@ class Store:
     A file is opened anew for each call, so that no connection is open when the program forks.
 
     Args:
-        path: The file; ``None`` or ``":memory:"`` for a store that lives as long as this object.
+        path: The file; ``None`` for a store that lives as long as this object, in a temporary
+            file: vitals of a wide model would fill memory that watching promises not to take.
         create: Open it for new runs, and make the file and its folder when they are missing.
             Otherwise it is only read.
 
@@ -46,28 +50,26 @@ class Store:
     """
 
     def __init__(self, path: Path | str | None, *, create: bool = True) -> None:
-        in_memory = path is None or str(path) == ":memory:"
-        self.path = None if in_memory else Path(str(path))
-        self._create = create or in_memory
-        self._memory: schema.Connection | None = None
-        if self.path is None:
-            self._memory = schema.in_memory()
-            return
+        self.path = None if path is None else Path(str(path))
+        self._create = create or path is None
+        self._file = self.path or self._temporary()
         # os.path says no where pathlib raises: a folder that may not be entered, a name too long.
-        if os.path.isdir(self.path):
+        if os.path.isdir(self._file):
             raise StoreError(
                 f"expected a file for the run store, found the folder {self.path}; "
                 "name a file in it with --store"
             )
-        if create:
+        if self._create:
             self._make()
-        elif not os.path.exists(self.path):
+        elif not os.path.exists(self._file):
             raise StoreError(
                 f"expected a run store at {self.path}, found no file; record a run first with "
                 "flatline run SCRIPT, or name another file with --store"
             )
-        with self._open(write=create):
-            pass
+        with self._open(write=self._create) as db:
+            old = schema.is_old(db)
+        if old:
+            self._make()  # only read so far, but this version cannot read it as it is
 
     def __enter__(self) -> Store:
         return self
@@ -76,9 +78,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Gives back what the store holds open: the memory of a store without a file."""
-        if self._memory is not None:
-            self._memory.close()
+        """Removes a temporary store; one with a file of its own has nothing to give back."""
+        if self.path is None:
+            _remove(self._file.parent, os.getpid())
 
     def create_run(
         self, facts: Mapping[str, Any], run_id: str | None = None, rank: int = 0
@@ -161,7 +163,7 @@ class Store:
         # Not at the top: a store is opened before a program starts, which is to load NumPy first.
         from flatline.record.reading import read
 
-        with self._open() as db, db.lock:
+        with self._open() as db:
             # One transaction: what a run in progress writes meanwhile is not seen by halves.
             db.execute("BEGIN")
             try:
@@ -176,36 +178,44 @@ class Store:
             finally:
                 db.execute("ROLLBACK")
 
+    def _temporary(self) -> Path:
+        """A file that goes when this object does, or when the process that made it ends."""
+        folder = Path(tempfile.mkdtemp(prefix="flatline-"))
+        weakref.finalize(self, _remove, folder, os.getpid())
+        return folder / "runs.db"
+
     def _make(self) -> None:
         """Makes the folder, the file and its tables where they are missing."""
-        assert self.path is not None  # a store in memory is made elsewhere
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(
-                f"expected to make the folder {self.path.parent} for the run store, "
+                f"expected to make the folder {self._file.parent} for the run store, "
                 f"found: {error.strerror}; name another file with --store"
             ) from error
         with (
-            schema.plain_errors(self.path),
-            contextlib.closing(schema.connect(self.path, write=True)) as db,
+            schema.plain_errors(self._file),
+            contextlib.closing(schema.connect(self._file, write=True)) as db,
         ):
             schema.create(db)
 
     @contextlib.contextmanager
-    def _open(self, *, write: bool = False) -> Iterator[schema.Connection]:
+    def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """A checked connection for the length of a ``with`` block."""
         if write and not self._create:
             raise StoreError(f"expected to write {self.path}, found it opened for reading only")
-        with schema.plain_errors(self.path), contextlib.ExitStack() as stack:
-            db = self._memory
-            if db is None:
-                assert self.path is not None  # without a file the store is in memory
-                db = stack.enter_context(contextlib.closing(schema.connect(self.path, write=write)))
-                if schema.is_blank(db) and not write:
-                    # The process that made the file was killed before it made the tables.
-                    db = stack.enter_context(contextlib.closing(schema.in_memory()))
+        with schema.plain_errors(self._file), contextlib.ExitStack() as stack:
+            db = stack.enter_context(contextlib.closing(schema.connect(self._file, write=write)))
+            if schema.is_blank(db) and not write:
+                # The process that made the file was killed before it made the tables.
+                db = stack.enter_context(contextlib.closing(schema.in_memory()))
             yield db
+
+
+def _remove(folder: Path, maker: int) -> None:
+    """Removes a temporary store; a process forked from the one that made it has no say."""
+    if os.getpid() == maker:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _facts(db: sqlite3.Connection, key: int, status: str, facts: str) -> dict[str, Any]:

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from sqlite3 import Connection
 from typing import TYPE_CHECKING, Any
 
-from flatline.record.schema import Connection, transaction
+from flatline.record.schema import transaction
 
 if TYPE_CHECKING:
     from flatline.anatomy.site import Site, Unplaced
+    from flatline.sense.history import Float, Int, Row
     from flatline.sense.vitals import Ledger, Vitals
+
+_log = logging.getLogger("flatline")
 
 COMMIT_SECONDS = 0.5
 CLOSE_SECONDS = 20.0
@@ -38,7 +44,8 @@ class RunWriter:
     Attributes:
         id: The run's id.
         rank: The rank of this process.
-        error: What made the writing fail; ``None`` when all went well so far.
+        known: The facts of the run as they were given so far.
+        error: What made the writing fail, in plain words; ``None`` when all went well so far.
     """
 
     def __init__(
@@ -51,21 +58,23 @@ class RunWriter:
         self._run, self.id = run
         self.rank = rank
         self.error: Exception | None = None
-        self._facts = dict(facts)
+        self.known = dict(facts)
         self._open_store = open_store
         self._pid = os.getpid()
         # A SimpleQueue may be filled from a signal handler in the midst of another call.
         self._queue: queue.SimpleQueue[Statement | threading.Event | None] = queue.SimpleQueue()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._work, name="flatline store", daemon=True)
+        self._thread = threading.Thread(
+            target=_serve, args=(self,), name="flatline store", daemon=True
+        )
         self._thread.start()
 
     def facts(self, **changes: Any) -> None:
         """Changes entries of the contract's ``run`` object; only rank 0 speaks for the run."""
         if self.rank == 0:
-            self._facts.update(changes)
-            self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self._facts), self._run)])
+            self.known.update(changes)
+            self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self.known), self._run)])
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
         """Keeps the sites of this process in place of those given before."""
@@ -142,9 +151,24 @@ class RunWriter:
                 [(site, len(one.last_life), step, pack(one)) for site, one in ledgers.items()],
             )
 
-    def steps(self, rows: Sequence[tuple[int, float | None, float | None]]) -> None:
-        """Keeps loss and learning rate of steps, given as ``(step, loss, lr)``."""
-        self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?)", rows)
+    def steps(self, rows: Sequence[Row]) -> None:
+        """Keeps readings of steps, given as ``(step, loss, lr, gradient)``."""
+        self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def birth(self, step: int, site: str, birth: Float) -> None:
+        """Keeps where the units of a site began; see :class:`flatline.sense.drift.Drift`."""
+        self._put(
+            "INSERT OR IGNORE INTO births VALUES (?, ?, ?, ?, ?)", [(site, step, birth.tobytes())]
+        )
+
+    def deaths(self, step: int, site: str, before: int, units: Int, terms: Float) -> None:
+        """Keeps how units died that the exam of ``step`` found silent."""
+        row = (step, site, before, units.tobytes(), terms.tobytes())
+        self._put("INSERT INTO deaths VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
+
+    def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
+        """Keeps something seen of the model as a whole."""
+        self._put("INSERT INTO notes VALUES (?, ?, ?, ?, ?)", [(step, kind, dump(evidence))])
 
     def metric(self, name: str, step: int, value: float) -> None:
         """Keeps one value of a metric."""
@@ -167,7 +191,9 @@ class RunWriter:
             done = threading.Event()
             self._queue.put(done)
             self._wake.put(None)
-            done.wait(seconds)
+            end = time.monotonic() + seconds
+            while not done.wait(0.05) and self._thread.is_alive() and time.monotonic() < end:
+                pass
 
     def close(self, status: str) -> None:
         """Writes what is left with the run's final status, and ends the thread."""
@@ -195,18 +221,22 @@ class RunWriter:
             rows = [(self._run, self.rank, *row) for row in rows]
         self._queue.put((sql, list(rows)))
 
-    def _work(self) -> None:
-        """Runs in the thread: one connection, one transaction per batch, until closed.
+    def work(self) -> None:
+        """Writes what is queued until all is written or the store fails.
 
-        The connection is a local of this thread, so a forked process, in which the thread does
-        not run, never closes it under its parent.
+        One connection, one transaction per batch. The connection is a local of the thread, so a
+        forked process, in which the thread does not run, never closes it under its parent.
         """
+        batch: list[Statement | threading.Event | None] = []
         try:
             with self._open_store() as db:
-                while self._write(db, self._batch()):
-                    pass
+                while None not in batch:
+                    batch = self._batch()
+                    self._write(db, batch)
+                    self._release(batch)
         except Exception as error:
             self._fail(error)
+            self._release(batch)
         while self.error and not self._closed:
             # Nobody may wait for ever for a store that failed.
             self._release(self._batch())
@@ -223,33 +253,40 @@ class RunWriter:
                     into.append(line.get_nowait())
         return batch
 
-    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> bool:
-        """Commits a batch; returns whether more may come."""
-        statements = [entry for entry in batch if isinstance(entry, tuple)]
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    with transaction(db):
-                        for sql, rows in statements:
-                            db.executemany(sql, rows)
-                    break
-                except sqlite3.OperationalError:
-                    # Other runs write here too; what was locked for 5 seconds may be free now.
-                    if attempt == ATTEMPTS:
-                        raise
-        except Exception as error:
-            self._fail(error)
-        self._release(batch)
-        return None not in batch and not self.error
+    def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> None:
+        """Commits a batch."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with transaction(db):
+                    for entry in batch:
+                        if isinstance(entry, tuple):
+                            db.executemany(*entry)
+                return
+            except sqlite3.OperationalError:
+                # Other runs write here too; what was locked for 5 seconds may be free now.
+                if attempt == ATTEMPTS:
+                    raise
 
     def _fail(self, error: Exception) -> None:
-        self.error = self.error or error
+        if self.error is None:
+            self.error = error
+            _log.warning("flatline no longer stores what it sees: %s", error)
 
     @staticmethod
     def _release(batch: list[Statement | threading.Event | None]) -> None:
         for entry in batch:
             if isinstance(entry, threading.Event):
                 entry.set()
+
+
+def _serve(writer: RunWriter) -> None:
+    """What the thread runs; it must not end with an exception, which Python would print."""
+    try:
+        writer.work()
+    except Exception as error:
+        if writer.error is None:
+            writer.error = error
+            _log.warning("flatline no longer stores what it sees: %s", error)
 
 
 def dump(value: Any) -> str:

@@ -1,37 +1,31 @@
 """Puts a watcher's hooks into torch, and takes them away again.
 
 Hooks are few and global, so that no model is touched: the optimizer's step hooks, the
-construction of optimizers, ``torch.autograd.backward`` and ``GradScaler.scale``.
+construction of optimizers, ``torch.autograd.backward`` and ``GradScaler.scale``. Everything that
+reaches the watcher passes through :meth:`Attachment._tell`, which lets no fault out.
 """
 
 from __future__ import annotations
 
-import functools
+import logging
+import os
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
 
+from flatline.sense.patch import Patch, skip
+from flatline.sense.unseen import alone, unseen
 from flatline.sense.watcher import Watcher
 
-
-class _Patch:
-    """Replaces an attribute, and puts the original back if nobody replaced it since."""
-
-    def __init__(self, owner: Any, name: str, around: Callable[[Any], Any]) -> None:
-        self._owner, self._name = owner, name
-        self._original = owner.__dict__[name] if isinstance(owner, type) else getattr(owner, name)
-        self._replacement = functools.wraps(self._original)(around(self._original))
-        setattr(owner, name, self._replacement)
-
-    def remove(self) -> None:
-        """Put the original back."""
-        if getattr(self._owner, self._name) is self._replacement:
-            setattr(self._owner, self._name, self._original)
+_log = logging.getLogger("flatline")
 
 
 class Attachment:
@@ -44,56 +38,104 @@ class Attachment:
 
     def __init__(self, watcher: Watcher, optimizer: torch.optim.Optimizer | None = None) -> None:
         self._watcher = watcher
+        self._off = False
         self._patches = [
-            _Patch(torch.autograd, "backward", self._around_backward),
-            _Patch(torch.amp.GradScaler, "scale", self._around_scale),
+            Patch(torch.autograd, "backward", self._around_backward),
+            Patch(torch.amp.GradScaler, "scale", self._around_scale),
         ]
+        before = partial(self._tell, watcher.before_step)
+        after = partial(self._tell, watcher.after_step)
         if optimizer is None:
-            self._patches.append(_Patch(torch.optim.Optimizer, "__init__", self._around_init))
+            self._patches.append(Patch(torch.optim.Optimizer, "__init__", self._around_init))
             self._hooks = [
-                register_optimizer_step_pre_hook(watcher.before_step),
-                register_optimizer_step_post_hook(watcher.after_step),
+                register_optimizer_step_pre_hook(before),
+                register_optimizer_step_post_hook(after),
             ]
         else:
             self._hooks = [
-                optimizer.register_step_pre_hook(watcher.before_step),
-                optimizer.register_step_post_hook(watcher.after_step),
+                optimizer.register_step_pre_hook(before),
+                optimizer.register_step_post_hook(after),
             ]
-            watcher.built(optimizer)
+            self._tell(watcher.built, optimizer)
+        _attached.add(self)
 
     def remove(self) -> None:
         """Take every hook away."""
-        for patch in self._patches:
-            patch.remove()
+        self._off = True
         for hook in self._hooks:
             hook.remove()
+        for patch in self._patches:
+            patch.remove()
+
+    def abandon(self) -> None:
+        """Leave nothing behind in a process that was forked in the midst of a training."""
+        self.remove()
+        self._watcher.close()
+
+    def _tell(self, work: Callable[..., None], *args: Any) -> None:
+        """Let the watcher know, unseen by the user's modes; whatever fails stays here."""
+        if torch.compiler.is_compiling() or self._off:
+            return
+        if get_eval_frame_callback() not in (None, False):
+            self._watcher.unheard += 1  # compiled code is running, which is left alone
+            return
+        try:
+            if alone():
+                work(*args)
+            else:
+                unseen(work, *args)
+        except Exception as error:
+            self._give_up(error)
+
+    skip(_tell.__code__)
+
+    def _give_up(self, error: Exception) -> None:
+        """Tell the watcher nothing more: something failed that its own guards did not hold."""
+        self._off = True
+        try:
+            self._watcher.lose("hooks", error)
+        except Exception:
+            what = "everything after this step"
+            self._watcher.losses.append((what, f"a fault inside flatline: {error!r}"))
+            _log.warning("flatline no longer sees %s: a fault inside flatline: %r", what, error)
 
     def _around_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        watcher = self._watcher
+        watcher, tell = self._watcher, self._tell
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            watcher.before_backward(tensors)
+            tell(watcher.before_backward, tensors)
             out = original(tensors, *args, **kwargs)
-            watcher.after_backward()
+            tell(watcher.after_backward)
             return out
 
         return backward
 
     def _around_scale(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        watcher = self._watcher
+        watcher, tell = self._watcher, self._tell
 
         def scale(scaler: Any, outputs: Any) -> Any:
             out = original(scaler, outputs)
-            watcher.guard("taps", watcher.taps.scaled, out, outputs)
+            tell(watcher.scaled, out, outputs)
             return out
 
         return scale
 
     def _around_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        watcher = self._watcher
+        watcher, tell = self._watcher, self._tell
 
         def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
             original(optimizer, *args, **kwargs)
-            watcher.built(optimizer)
+            tell(watcher.built, optimizer)
 
         return __init__
+
+
+_attached: weakref.WeakSet[Attachment] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for attachment in list(_attached):
+        attachment.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

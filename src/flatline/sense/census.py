@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Atlas, Place
+from flatline.anatomy.inputs import joined
 from flatline.anatomy.site import Site, Unplaced
 from flatline.sense import pulse
+from flatline.sense.drift import Drift
 from flatline.sense.exam import Exam
-from flatline.sense.gauge import Reading, harvest
+from flatline.sense.gauge import Reading
 from flatline.sense.gradients import Movement
+from flatline.sense.harvest import fetch
+from flatline.sense.layers import NUMBERS, Layer
+from flatline.sense.measures import shifts
 from flatline.sense.pulse import Pulse
+from flatline.sense.recorder import Recorder
 from flatline.sense.roll import Change, Member, Roll
-from flatline.sense.vitals import Ledger, Vitals, merge
+from flatline.sense.taps import Taps
+from flatline.sense.vitals import Ledger, Vitals
 from flatline.sense.window import WINDOW_EXAMPLES, Window
 
 Owners = Callable[[], list[tuple[torch.optim.Optimizer, list[Tensor]]]]
-
-
-class _Recorder(Protocol):
-    def anatomy(self, sites: Any, unplaced: Any) -> None: ...
-    def exam(self, step: int, vitals: Any, previous: Any, ledgers: Any, measures: Any) -> None: ...
-    def ledgers(self, step: int, ledgers: Any) -> None: ...
-    def event(self, step: int, site: str, kind: str, units: Any, evidence: Any) -> None: ...
 
 
 @dataclass
@@ -41,6 +41,8 @@ class Entry:
     roll: Roll
     index: int
     window: Window
+    drift: Drift
+    layer: Layer
     pulse: str
 
 
@@ -53,7 +55,7 @@ class Census:
         complete: An exam sees every example of the step.
     """
 
-    def __init__(self, atlas: Atlas, recorder: _Recorder, complete: bool = True) -> None:
+    def __init__(self, atlas: Atlas, recorder: Recorder, complete: bool = True) -> None:
         self._atlas = atlas
         self._recorder = recorder
         self._complete = complete
@@ -61,6 +63,7 @@ class Census:
         self._pulses: list[tuple[int, Pulse]] = []
         self._pending: list[tuple[Reading, Tensor]] = []
         self._movements: dict[Place, Movement] = {}
+        self._looks: dict[Place, tuple[Tensor, Tensor]] = {}
         self._written: tuple[tuple[Site, ...], tuple[Unplaced, ...]] | None = None
         self.own = 0.0
         self.batch = 0
@@ -78,8 +81,9 @@ class Census:
             owners: Gives the optimizers with their parameters.
             updated: The weights have been updated already.
         """
-        self._pending = exam.finish()
+        read = exam.finish()
         places = self._atlas.settle()
+        self._pending = [entry for entry in read if entry[0].place in set(places)]
         fresh = [place for place in places if place not in self._entries]
         if fresh:
             self._enter(fresh, places, owners())
@@ -87,7 +91,14 @@ class Census:
         self._movements = exam.movements
         for place in seen - self._movements.keys():
             self._movements[place] = Movement(place, updated=updated)
+        self._looks = {place: self._look(place) for place in seen}
         self.own = exam.own
+
+    def _look(self, place: Place) -> tuple[Tensor, Tensor]:
+        """The layer that feeds a site, before the update: taken apart, and in a few numbers."""
+        inputs = reduce(joined, (one.inputs for one, _ in self._pending if one.place is place))
+        entry = self._entries[place]
+        return entry.drift.look(inputs), entry.layer.read(inputs)
 
     def _enter(
         self,
@@ -132,7 +143,7 @@ class Census:
 
     def _add(self, place: Place, roll: Roll, index: int, kind: str) -> None:
         window = Window(place.activation, place.units, place.gated)
-        self._entries[place] = Entry(place, roll, index, window, kind)
+        self._entries[place] = Entry(place, roll, index, window, Drift(place), Layer(place), kind)
 
     @staticmethod
     def _distrust(entry: Entry) -> None:
@@ -140,12 +151,12 @@ class Census:
 
     # -- every step ---------------------------------------------------------------------------
 
-    def beat(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def beat(self, optimizer: torch.optim.Optimizer, step: int, taps: Taps) -> None:
         """Read the pulse of the sites whose parameters ``optimizer`` updates."""
         key = id(optimizer)
         for owner, beats in self._pulses:
             if owner == key:
-                beats.beat(step)
+                taps.gradient(beats.beat(step))
 
     def doubt(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradients of this step do not cover all that the step computed."""
@@ -154,6 +165,19 @@ class Census:
             if owner == id(optimizer):
                 for index in range(len(beats.places)):
                     beats.roll.doubt(index)
+
+    def release(self, gone: set[int], owners: Owners) -> None:
+        """Let go of the parameters of optimizers that are gone; what was seen stays.
+
+        Where another optimizer has taken them over, their pulse goes on with that one.
+        """
+        self.take()
+        owner = {id(p): id(optimizer) for optimizer, group in owners() for p in group}
+        pulses = [
+            (owner.get(id(beats.parameter)) if key in gone else key, beats)
+            for key, beats in self._pulses
+        ]
+        self._pulses = [(key, beats) for key, beats in pulses if key is not None]
 
     @property
     def full(self) -> bool:
@@ -165,20 +189,31 @@ class Census:
         taken = [beats.take() for _, beats in self._pulses]  # all of them, whatever the first says
         return any(taken)
 
+    def discard(self) -> None:
+        """Drop an exam that was collected and will not be concluded."""
+        self._pending, self._movements = [], {}
+
     # -- at an exam, after the update ---------------------------------------------------------
 
-    @np.errstate(all="ignore")
+    @np.errstate(all="ignore")  # numbers of a training that diverges are out of range
     def conclude(self, step: int) -> None:
         """Bring an exam to the host, judge what changed, and write it."""
         start = time.perf_counter()
         pending, self._pending = self._pending, []
         movements, self._movements = self._movements, {}
         if not pending:
+            self._chart()  # it may have learnt why there is nothing to see
             return
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
-        found, measures = fetch(pending, movements)
-        found = {place: vitals for place, vitals in found.items() if vitals.examples}
+        looks, self._looks = self._looks, {}
+        extras = {
+            place: torch.cat([self._entries[place].drift.settle(rows).reshape(-1), numbers])
+            for place, (rows, numbers) in looks.items()
+        }
+        harvest = fetch(pending, movements, extras)
+        found = {place: vitals for place, vitals in harvest.vitals.items() if vitals.examples}
+        measures = harvest.measures
         alive = {place: ~vitals.silent for place, vitals in found.items()}
         self._compare(step, found, alive, measures)
         changes: dict[Place, Change] = {}
@@ -188,6 +223,8 @@ class Census:
             changes[place] = entry.roll.examine(
                 entry.index, step, alive[place], vitals.examples, self._complete
             )
+            shown = harvest.extras[place].astype(np.float32)
+            measures[place] |= self._advance(step, entry, vitals, shown, changes[place].died)
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
                 entry.window = Window(place.activation, place.units, place.gated)
@@ -196,6 +233,30 @@ class Census:
             entry.window.add(vitals)
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
+
+    def _advance(
+        self,
+        step: int,
+        entry: Entry,
+        vitals: Vitals,
+        shown: npt.NDArray[np.float32],
+        died: npt.NDArray[np.intp],
+    ) -> dict[str, float]:
+        """Take apart how the site's pre-activations moved since the exam before.
+
+        Returns:
+            Numbers about the layer.
+        """
+        name = entry.place.name
+        rows, numbers = np.split(shown, [entry.drift.ROWS * entry.place.units])
+        rows = rows.reshape(entry.drift.ROWS, -1)
+        deaths, shift = entry.drift.advance(step, vitals, entry.window.vitals().z_std, rows, died)
+        if entry.drift.birth is not None:
+            self._recorder.birth(step, name, entry.drift.birth)
+            entry.drift.birth = None
+        if deaths is not None:
+            self._recorder.deaths(step, name, deaths.before, deaths.units, deaths.terms)
+        return dict(zip(NUMBERS, numbers.tolist(), strict=True)) | shifts(shift, vitals.z_std)
 
     def _compare(
         self,
@@ -230,13 +291,7 @@ class Census:
         changes: dict[Place, Change],
         previous: dict[str, Vitals | None],
     ) -> None:
-        anatomy = (
-            tuple(entry.place.site(entry.pulse) for entry in self._entries.values()),
-            self._atlas.unplaced,
-        )
-        if anatomy != self._written:
-            self._recorder.anatomy(*anatomy)
-            self._written = anatomy
+        self._chart()
         for place, change in changes.items():
             for kind, units in (("revival", change.revived), ("death", change.died)):
                 if len(units):
@@ -248,6 +303,16 @@ class Census:
             {place.name: self._ledger(place) for place in found},
             {place.name: measures[place] for place in found},
         )
+
+    def _chart(self) -> None:
+        """Write the sites, if there is anything new."""
+        anatomy = (
+            tuple(entry.place.site(entry.pulse) for entry in self._entries.values()),
+            self._atlas.unplaced,
+        )
+        if anatomy != self._written:
+            self._recorder.anatomy(*anatomy)
+            self._written = anatomy
 
     def _ledger(self, place: Place) -> Ledger:
         entry = self._entries[place]
@@ -274,63 +339,5 @@ class Census:
         rolls = {id(entry.roll): entry.roll.nbytes for entry in self._entries.values()}
         rings = sum(beats.nbytes - beats.roll.nbytes for _, beats in self._pulses)
         windows = sum(entry.window.nbytes for entry in self._entries.values())
-        return sum(rolls.values()) + rings + windows
-
-
-def fetch(
-    pending: list[tuple[Reading, Tensor]], movements: dict[Place, Movement]
-) -> tuple[dict[Place, Vitals], dict[Place, dict[str, float]]]:
-    """Everything an exam read, with one transfer per device.
-
-    Returns:
-        Vitals of each place, and numbers about each as a whole.
-    """
-    moved = {place: movement.numbers() for place, movement in movements.items()}
-    flats = [flat for _, flat in pending] + [numbers.reshape(-1) for numbers in moved.values()]
-    numbers = iter(_to_host(flats))
-    found: dict[Place, Vitals] = {}
-    ranks: dict[Place, float] = {}
-    cold: dict[Place, float] = {}
-    for reading, _ in pending:
-        shown = harvest(reading, next(numbers))
-        place, vitals = reading.place, shown.vitals
-        if np.isnan(ranks.setdefault(place, shown.effective_rank)):
-            ranks[place] = shown.effective_rank
-        cold[place] = cold.get(place, 0) + shown.cold
-        found[place] = merge(found[place], vitals) if place in found else vitals
-    for place, movement in movements.items():
-        gradient, update = next(numbers).reshape(2, place.units).astype(np.float32)
-        bad = ~np.isfinite(gradient) & (movement.gradient is not None)
-        vitals = found[place]
-        nonfinite = vitals.nonfinite | bad
-        found[place] = replace(vitals, gradient=gradient, update=update, nonfinite=nonfinite)
-    return found, {
-        place: {"cold": cold[place], "effective_rank": ranks[place], **_measures(vitals)}
-        for place, vitals in found.items()
-    }
-
-
-def _to_host(flats: list[Tensor]) -> list[np.ndarray[Any, np.dtype[np.floating[Any]]]]:
-    """All tensors as arrays, with one transfer per device."""
-    found: list[Any] = [None] * len(flats)
-    devices: dict[torch.device, list[int]] = {}
-    for place, flat in enumerate(flats):
-        devices.setdefault(flat.device, []).append(place)
-    for places in devices.values():
-        joined = torch.cat([flats[place] for place in places]).cpu().numpy()
-        ends = np.cumsum([flats[place].numel() for place in places])
-        for place, part in zip(places, np.split(joined, ends[:-1]), strict=True):
-            found[place] = part
-    return found
-
-
-def _measures(vitals: Vitals) -> dict[str, float]:
-    """One number per site for the history of exams."""
-    with np.errstate(invalid="ignore"):
-        gradients = vitals.gradient[np.isfinite(vitals.gradient)]
-        updates = vitals.update[np.isfinite(vitals.update)]
-        return {
-            "batch": vitals.examples,
-            "gradient_rms": float(np.sqrt(np.mean(gradients**2.0))) if len(gradients) else np.nan,
-            "update_ratio": float(np.median(updates)) if len(updates) else np.nan,
-        }
+        drifts = sum(entry.drift.nbytes for entry in self._entries.values())
+        return sum(rolls.values()) + rings + windows + drifts

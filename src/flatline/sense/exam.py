@@ -11,20 +11,42 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _python_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
 
 from flatline.anatomy.atlas import Place
+from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.gauge import Batch, Reading
 from flatline.sense.gradients import Movement
+from flatline.sense.patch import Patch
+from flatline.sense.stance import Stance
+from flatline.sense.unseen import lay_below, modes_active, simulated, unseen, withdraw
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+T = TypeVar("T")
+#: Stands for the output of a module that raised.
+_FAILED = object()
+
+
+def attempt(exam: Exam, work: Callable[..., T], *args: Any) -> T | None:
+    """Run work of our own, timed.
+
+    A fault is kept for the watcher, ends the exam and goes no further.
+    """
+    start = time.perf_counter()
+    try:
+        return work(*args)
+    except Exception as error:
+        exam.fault = exam.fault or error
+        return None
+    finally:
+        exam.own += time.perf_counter() - start
 
 
 class Staff:
@@ -35,11 +57,13 @@ class Staff:
         self.staged: list[Reading] = []
         self.done: list[Reading] = []
         self.inputs: set[int] = set()
+        self.hooks: list[RemovableHandle] = []
         self._draws = 0
 
-    def before(self, place: Place, z: Tensor, spread: Spread) -> Reading:
+    def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Reading:
         """Read a pre-activation; see :class:`flatline.anatomy.tracer.Observer`."""
         reading = Reading.of(place, z, spread, self.batch)
+        reading.inputs = inputs
         self.staged.append(reading)
         return reading
 
@@ -53,24 +77,34 @@ class Staff:
         token.take(product)
 
     def forget(self, token: Reading) -> None:
-        """Drop what turned out to be a part of a formula."""
-        token.dropped = True
+        """Drop what turned out to be a part of a formula, and nothing more."""
+        token.dropped = not token.used
 
     def read(self, token: Reading, columns: Tensor | None) -> None:
         """Note how strongly the units are read."""
-        token.listen()
-        if columns is not None:
+        token.used, token.dropped = True, False
+        self.listen(token)
+        if columns is None:
+            token.leaked = True
+        else:
             token.read(columns)
 
     def leak(self, token: Reading) -> None:
         """Note a use that no parameter shows."""
-        token.listen()
+        self.listen(token)
         token.leaked = True
+
+    def listen(self, reading: Reading) -> None:
+        """Hear the gradient of a reading's output as it passes."""
+        if not reading.dropped and (hook := reading.listen()) is not None:
+            self.hooks.append(hook)
 
     def commit(self) -> None:
         """The staged forward passes were trained on: merge what shares a place."""
         merged: dict[tuple[Place, int], Reading] = {}
         for reading in self.staged:
+            if reading.fault is not None:
+                raise reading.fault
             if reading.dropped or reading.h_sum is None:
                 continue
             key = reading.place, reading.batch.draw
@@ -102,7 +136,15 @@ class Staff:
 
 
 class _Mode(TorchDispatchMode):
-    """Hands every operator of the traced step to the tracer, then runs it."""
+    """Hands every operator of the traced step to the tracer, then runs it.
+
+    It lies below all other modes, so that whoever takes off the topmost finds his own, and so
+    that no other mode sees what the tracer does. It is pushed and popped without ``__enter__``,
+    whose record of who came before holds only for modes that end in the opposite order.
+    """
+
+    #: Else torch refuses operators such as ``torch.cond`` while the mode is there.
+    supports_higher_order_operators = True
 
     def __init__(self, exam: Exam) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -118,196 +160,194 @@ class _Mode(TorchDispatchMode):
         """Run ``func``; whatever goes wrong around it stays here."""
         kwargs = kwargs or {}
         exam = self._exam
-        if not exam.looking:
-            return func(*args, **kwargs)
-        after = exam.guard(exam.look, func, args, kwargs)
+        with torch._C.DisableTorchFunction():
+            after = attempt(exam, exam.look, func, args, kwargs)
         out = func(*args, **kwargs)
         if after is not None:
-            exam.guard(after, out)
+            with torch._C.DisableTorchFunction():
+                attempt(exam, after, out)
         return out
 
 
 class Exam:
     """An open exam.
 
+    Attributes:
+        staff: What takes the readings.
+        fault: What went wrong, if anything did; the exam is over then, and the training goes on.
+        began: When the first forward pass began.
+        own: Seconds spent in flatline's own code.
+
     Args:
         tracer: The tracer; its observer is replaced by this exam's staff.
-        watches: Tells whether a module belongs to the watched models.
-        fail: Told the exception when something of ours goes wrong; the exam is then over.
+        watches: Tells whether a module belongs to the watched models, in the watched thread.
     """
 
-    def __init__(
-        self,
-        tracer: Tracer,
-        watches: Callable[[nn.Module], bool],
-        fail: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, tracer: Tracer, watches: Callable[[nn.Module], bool]) -> None:
         self.staff = Staff()
+        self.fault: Exception | None = None
+        self.began: float | None = None
+        self.own = 0.0
         self._tracer = tracer
         self._watches = watches
-        self._fail = fail
         tracer.observer = self.staff
         self._mode = _Mode(self)
         self._pushed = False
         self._active = False
         self._paused = False
-        self._broken = False
-        self._error: Exception | None = None
+        self._closed = False
         self._depth = 0
         self._trained = False
         self._training = True
         self._pid = os.getpid()
         self._thread = threading.get_ident()
-        self.began: float | None = None
-        self.own = 0.0
+        self._patch: Patch | None = None
+        self._stance = Stance()
         self.movements: dict[Place, Movement] = {}
-        self._call = nn.Module.__call__
-        self._stance: Any = None
 
     # -- what the mode asks -------------------------------------------------------------------
 
     @property
-    def looking(self) -> bool:
+    def _over(self) -> bool:
+        """Whether nothing more is to be seen: a fault, the end, or a forked process."""
+        return self.fault is not None or self._closed or os.getpid() != self._pid
+
+    @property
+    def _looking(self) -> bool:
         """Whether operators are to be looked at now."""
-        if self._broken or self._paused or not self._pushed or os.getpid() != self._pid:
+        if self._over or self._paused:
             return False
         if self._depth == 0 and not torch.is_grad_enabled():
             return False
-        return self._active or self._depth == 0
-
-    def guard(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run our own work, timed; a fault ends the exam and not the training.
-
-        It is reported when the exam is closed: inside an operator, the mode is off the stack for
-        the moment and cannot be taken away.
-        """
-        start = time.perf_counter()
-        try:
-            return work(*args)
-        except Exception as error:
-            self._broken, self._error = True, self._error or error
-            return None
-        finally:
-            self.own += time.perf_counter() - start
+        # All modes of the user are above this one: any other is torch's own, for fake tensors.
+        return (self._active or self._depth == 0) and not (
+            modes_active()
+            or torch.is_inference_mode_enabled()
+            or torch._C._get_tracing_state() is not None
+            or torch._C._functorch.peek_interpreter_stack() is not None
+        )
 
     def look(
         self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Callable[[Any], None]:
-        """Show an operator to the tracer."""
-        name = func._schema.name
-        return self._tracer.before(name[name.index(":") + 2 :], args, kwargs)
+    ) -> Callable[[Any], None] | None:
+        """Show an operator to the tracer; the result is told the operator's output."""
+        if not self._looking or not isinstance(func, torch._ops.OpOverload):
+            return None
+        return self._tracer.before(func, args, kwargs)
 
     # -- opening and closing ------------------------------------------------------------------
 
     def open(self) -> None:
-        """Let module calls pass through :meth:`call`, and keep compiled code aside."""
-        exam, original = self, self._call
+        """Let module calls pass through :meth:`enter` and :meth:`leave`.
 
-        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if exam.passes(module):
-                return exam.call(module, args, kwargs)
-            return original(module, *args, **kwargs)
+        Raises:
+            UnsupportedError: When compiled code cannot be kept aside now.
+        """
+        self._stance.take()
+        self._patch = Patch(nn.Module, "__call__", self._around_call)
 
-        nn.Module.__call__ = call  # type: ignore[method-assign]
-        self.stand_aside()
+    def _around_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        exam = self
 
-    def stand_aside(self) -> None:
-        """Run compiled code eagerly while the exam lasts; its compiled form is kept."""
-        import sys
+        def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            if not attempt(exam, exam.enter, module, args, kwargs):
+                return original(module, *args, **kwargs)
+            out: Any = _FAILED
+            try:
+                out = original(module, *args, **kwargs)
+            finally:
+                attempt(exam, exam.leave, module, args, out)
+            return out
 
-        dynamo = sys.modules.get("torch._dynamo.eval_frame")
-        if dynamo is None or self._stance is not None or not hasattr(dynamo, "_stance"):
-            return
-        if dynamo._stance.stance == "default":
-            self._stance = dynamo._set_stance(dynamo.DynamoStance("force_eager"))
+        return __call__
 
     def close(self) -> None:
         """Take everything away that :meth:`open` and the step have put in place."""
-        nn.Module.__call__ = self._call  # type: ignore[method-assign]
-        self.pull()
-        if self._stance is not None:
-            import torch._dynamo.eval_frame as dynamo
+        self._closed = True
+        hooks, self.staff.hooks = self.staff.hooks, []
+        undo: list[Callable[[], object]] = [hook.remove for hook in hooks]
+        if self._patch is not None:
+            undo.append(self._patch.remove)
+        for work in (*undo, self._pull, self._stance.give_back, self._tracer.conclude):
+            attempt(self, work)
 
-            dynamo._set_stance(self._stance)
-            self._stance = None
-        self._tracer.labels.clear()
-        self._tracer.stack.clear()
-        error, self._error = self._error, None
-        if error is not None:
-            self._fail(error)
-
-    def pull(self) -> None:
-        """Take the mode off the stack, wherever others may have been put on top of it."""
+    def _push(self) -> None:
+        """Put the mode on the stack, below all others."""
         if not self._pushed:
-            return
-        self._pushed = False
-        above = []
-        while (stack := _python_dispatch._get_current_dispatch_mode_stack()) and (
-            stack[-1] is not self._mode
-        ):
-            above.append(_python_dispatch._pop_mode())
-        if stack:
-            self._mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-        for mode in reversed(above):
-            _python_dispatch._push_mode(mode)
+            lay_below(self._mode)
+            self._pushed = True
+
+    def _pull(self) -> None:
+        """Take the mode off the stack.
+
+        From another thread, and while it handles an operator, that cannot be done; a closed
+        exam's mode only passes operators on.
+        """
+        if self._pushed and threading.get_ident() == self._thread:
+            self._pushed = not withdraw(self._mode)
 
     # -- the step -----------------------------------------------------------------------------
 
-    def passes(self, module: nn.Module) -> bool:
+    def _passes(self, module: nn.Module) -> bool:
         """Whether a call of ``module`` concerns the exam."""
-        if self._broken or self._paused or threading.get_ident() != self._thread:
+        if self._over or self._paused:
             return False
-        if os.getpid() != self._pid or torch._C._current_graph_task_id() != -1:
-            return False  # a worker process; the second forward of activation checkpointing
-        return self._depth > 0 or self._watches(module)
+        if torch._C._current_graph_task_id() != -1:
+            return False  # the second forward of activation checkpointing
+        if simulated():
+            if torch._C._functorch.peek_interpreter_stack() is not None:
+                self._tracer.atlas.miss("a forward pass", "it ran inside a torch.func transform")
+            return False
+        if self._depth:
+            return threading.get_ident() == self._thread
+        return self._watches(module) and not self._over
 
-    def call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call ``module`` as usual, with the tracer knowing where it is."""
-        outer = self._depth == 0
-        if outer:
-            self.guard(self._enter, module, args, kwargs)
+    def enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """``module`` is about to be called; returns whether :meth:`leave` is to be told."""
+        if not self._passes(module):
+            return False
+        if self._depth == 0:
+            self._thread = threading.get_ident()
+            self._active = torch.is_grad_enabled() and unseen(self._begin, module, args, kwargs)
+            if self._active:
+                self._push()
         elif self._active:
-            self.guard(self._check_axis, module, args)
-        recurrent = self._active and isinstance(module, _RECURRENT)
+            self._check_axis(module, args)
+        self._paused = self._active and isinstance(module, _RECURRENT)
         self._depth += 1
-        self._tracer.stack.append(module)
-        self._paused = recurrent
-        staged = len(self.staff.staged)
-        try:
-            out = self._call(module, *args, **kwargs)
-        except BaseException:
-            del self.staff.staged[staged:]  # what came to nothing is not trained on
-            raise
-        finally:
-            self._paused = False
-            self._depth -= 1
-            if self._tracer.stack:
-                self._tracer.stack.pop()
-        if recurrent and not self._broken:
-            self.guard(self._tracer.recurrent, module, args, out)
-        if outer:
-            self._active = False
-            self._give_up()
-        return out
+        self._tracer.visit(module)
+        return True
 
-    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._active = torch.is_grad_enabled()
-        if not self._active:
+    def leave(self, module: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        """``module`` gave ``out``, or raised."""
+        recurrent, self._paused = self._paused, False
+        self._depth -= 1
+        if self._tracer.stack:
+            self._tracer.stack.pop()
+        if recurrent and out is not _FAILED and not self._over:
+            unseen(self._tracer.recurrent, module, args, out)
+        if self._depth:
             return
+        self._active = False
+        if out is _FAILED:
+            self.staff.staged = []  # nothing of it will be trained on
+        if self._closed:
+            self._pull()
+
+    def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether a forward pass is to be looked at, and how its examples lie."""
         if self.began is None:
             self.began = time.perf_counter()
         if module.training and not self._training:
             self.staff.staged = []  # what was run for evaluation is not what trains
         elif not module.training and self._training and self.staff.staged:
-            self._active = False
-            return
+            return False
         self._training = module.training
+        self._tracer.enter(args, kwargs)
         x = _first_tensor((*args, *kwargs.values()))
         if x is not None:
             self.staff.batch = _batch_of(x, module)._replace(draw=self.staff.draw(x))
-        if not self._pushed:
-            self._mode.__enter__()  # type: ignore[no-untyped-call]
-            self._pushed = True
+        return True
 
     def _check_axis(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """A time-first part of the model that gets the model's input tells which axis is which."""
@@ -317,23 +357,16 @@ class Exam:
         if x.ndim == 3 and batch.axis == 0 and x.shape[0] == batch.examples != x.shape[1]:
             self.staff.batch = batch._replace(examples=x.shape[1], axis=1, positions=x.shape[0])
 
-    def _give_up(self) -> None:
-        """Close after a fault."""
-        if self._broken:
-            self.close()
-
     def before_backward(self) -> None:
         """Backward begins: stop looking, and listen to the gradients."""
-        self.pull()
-        self._give_up()
+        self._pull()
         for reading in self.staff.staged:
-            if not reading.dropped:
-                reading.listen()
+            self.staff.listen(reading)
 
     def after_backward(self) -> None:
         """Backward ended: the staged forward passes were trained on."""
-        if not self._broken and self.staff.staged:
-            self.guard(self.staff.commit)
+        if self.fault is None and self.staff.staged:
+            attempt(self, self.staff.commit)
             self._trained = True
 
     def measure(self, parameters: Iterable[Tensor], *, updated: bool) -> None:
@@ -355,10 +388,11 @@ class Exam:
         Staged passes count when no backward pass was seen at all (gradients by other means).
         """
         self.close()
-        if not self._trained and not self._broken:
-            self.guard(self.staff.commit)
-        self._give_up()
-        return [] if self._broken else [(reading, reading.flat()) for reading in self.staff.done]
+        if not self._trained and self.fault is None:
+            attempt(self, self.staff.commit)
+        done = [] if self.fault is not None else self.staff.done
+        self._tracer.observer = Staff()  # or the tracer would keep the readings until the next exam
+        return [(reading, reading.flat()) for reading in done]
 
 
 def _first_tensor(values: Iterable[Any]) -> Tensor | None:

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-from flatline.activations import Interval
 from flatline.anatomy.atlas import Place
+from flatline.anatomy.inputs import Inputs, joined
 from flatline.anatomy.spread import Spread
-from flatline.sense.vitals import Vitals
+from flatline.curves import Interval
+from flatline.sense.unseen import unseen
 
 #: Probes whose projections of z tell duplicates apart.
 _PROBES = 4
@@ -29,7 +29,8 @@ _PROBES = 4
 _CHUNK = 1 << 20
 #: Examples from which the effective rank is taken.
 RANK_ROWS = 128
-_ROWS = 10 + _PROBES
+#: Rows of :meth:`Reading.flat` that have one number per unit.
+ROWS = 10 + _PROBES
 
 
 class Batch(NamedTuple):
@@ -65,6 +66,8 @@ def arrange(tensor: Tensor, spread: Spread, batch: Batch) -> Tensor:
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     rows = tensor.numel() // (spread.count * spread.inner)
+    if rows == 0:  # an expert that no token was sent to
+        return tensor.reshape(0, 1, spread.count, spread.inner)
     groups = batch.examples
     if groups <= 0 or rows % groups:
         groups = max(1, rows // max(batch.positions, 1))
@@ -127,6 +130,17 @@ def _project(z: Tensor) -> Tensor:
     return rows.squeeze(2).t() @ _probe(len(rows), 2.2360, z)
 
 
+def _squares(z: Tensor) -> Tensor:
+    """Sum of squares per unit.
+
+    A norm along several dimensions would take ten times as long, but no memory for the squares.
+    """
+    if z.numel() > 4 * _CHUNK:
+        norm: Tensor = torch.linalg.vector_norm(z, 2, dim=(0, 1, 3))
+        return norm.square()
+    return (z * z).sum(dim=(0, 1, 3))
+
+
 def _gone() -> Tensor | None:
     """What a dead weak reference gives."""
     return None
@@ -150,10 +164,14 @@ class Reading:
     leaked: bool = False
     reach: Tensor | None = None
     dropped: bool = False
+    used: bool = False
     h_sum: Tensor | None = None
     h_extrema: list[Tensor] = field(default_factory=list)
     cold: Tensor | None = None
+    power: Tensor | None = None
     output: Callable[[], Tensor | None] = _gone
+    inputs: Inputs | None = None
+    fault: Exception | None = None
     hooked: bool = False
 
     @classmethod
@@ -172,7 +190,7 @@ class Reading:
         else:
             railed = ~_within(z, low, high, complement(activation.rails))
         weight = z.shape[1] * z.shape[3]
-        sums = [z.sum(dim=(0, 1, 3)), torch.linalg.vector_norm(z, 2, dim=(0, 1, 3)).square()]
+        sums = [z.sum(dim=(0, 1, 3)), _squares(z)]
         extrema = [low.amin(dim=0), high.amax(dim=0)]
         return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
 
@@ -191,15 +209,14 @@ class Reading:
         """Read the outputs (again, when a gate multiplies them later)."""
         if h.numel() == 0:
             return
-        if self.place.activation.can_die:
-            self.output, self.hooked = weakref.ref(h), False
+        self.output, self.hooked = weakref.ref(h), False
         h = arrange(h, self.spread, self.batch)
-        self.h_sum = torch.linalg.vector_norm(h, 1, dim=(0, 1, 3))
+        self.h_sum = h.abs().sum(dim=(0, 1, 3))
         self.h_extrema = [h.amin(dim=(0, 1, 3)), h.amax(dim=(0, 1, 3))]
         rows = h[:RANK_ROWS].mean(dim=(1, 3))
         self.gram = rows @ rows.t()
 
-    def listen(self) -> None:
+    def listen(self) -> RemovableHandle | None:
         """Hear the gradient of the output as it passes, to learn which examples send none.
 
         A flat loss, masked targets or silent layers downstream make gradients vanish exactly, and
@@ -207,17 +224,27 @@ class Reading:
         output is part of the graph already and not gone yet: where it is used.
         """
         h = None if self.hooked else self.output()
-        if h is not None and h.requires_grad:
-            h.register_hook(self._feel)
-            self.hooked = True
+        if h is None or not h.requires_grad:
+            return None
+        self.hooked = True
 
-    def _feel(self, gradient: Tensor) -> None:
-        try:
-            g = arrange(gradient, self.spread, self.batch)
-            cold = (torch.linalg.vector_norm(g, math.inf, dim=(1, 2, 3)) == 0).sum()
-            self.cold = cold if self.cold is None else self.cold + cold
-        except Exception:  # inside the backward pass of the training: never let it out
-            self.cold = None
+        def hear(gradient: Tensor) -> None:
+            try:
+                unseen(self.feel, gradient)
+            except Exception as error:  # inside the backward pass: never let it out
+                self.fault = error
+
+        # Of any other hook torch warns when the tensor is saved.
+        handle: RemovableHandle = h.register_hook(unserializable_hook(hear))
+        return handle
+
+    def feel(self, gradient: Tensor) -> None:
+        """Count the examples whose gradient is exactly 0 for all units, and take its size."""
+        g = arrange(gradient, self.spread, self.batch)
+        cold = (torch.maximum(g.amax(dim=(1, 2, 3)), -g.amin(dim=(1, 2, 3))) == 0).sum()
+        self.cold = cold if self.cold is None else self.cold + cold
+        power = torch.linalg.vector_norm(g).square() / g.numel()
+        self.power = power if self.power is None else torch.maximum(self.power, power)
 
     def read(self, reach: Tensor) -> None:
         """Some parameter reads the units with these largest absolute weights."""
@@ -238,6 +265,7 @@ class Reading:
         self.weight += other.weight
         self.calls += other.calls
         self.leaked |= other.leaked
+        self.inputs = joined(self.inputs, other.inputs)
         if other.cold is not None:
             self.cold = other.cold if self.cold is None else torch.minimum(self.cold, other.cold)
         if other.reach is not None:
@@ -250,10 +278,12 @@ class Reading:
     def flat(self) -> Tensor:
         """Everything as one float tensor.
 
-        The number of cold examples, ``_ROWS`` rows of units, then the Gram matrix.
+        The number of cold examples, the mean square of the gradient of h, ``ROWS`` rows of
+        units, then the Gram matrix.
         """
         zero = torch.zeros_like(self.extrema[0])
-        ignored = zero if self.reach is None or self.leaked else (self.reach == 0).to(zero.dtype)
+        unread = torch.full_like(zero, math.nan)
+        reach = unread if self.reach is None or self.leaked else self.reach
         h_sum = zero if self.h_sum is None else self.h_sum
         rows = [
             self.fired.sum(dim=0),
@@ -262,14 +292,15 @@ class Reading:
             *(self.h_extrema or (zero, zero)),
             h_sum,
             *self.sums,
-            ignored,
+            reach,
             *self.probes.unbind(dim=1),
         ]
         unheard = math.nan if self.place.activation.can_die else 0.0
         cold = zero.new_full((1,), unheard) if self.cold is None else self.cold.reshape(1)
+        power = zero.new_full((1,), math.nan) if self.power is None else self.power.reshape(1)
         gram = [] if self.gram is None else [self.gram.reshape(-1)]
         dtype = torch.float64 if zero.dtype == torch.float64 else torch.float32
-        return torch.cat([row.to(dtype) for row in [cold, *rows, *gram]])
+        return torch.cat([row.to(dtype) for row in [cold, power, *rows, *gram]])
 
     @property
     def examples(self) -> int:
@@ -279,117 +310,3 @@ class Reading:
 
 def _wider(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     return [torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1])]
-
-
-class Harvest(NamedTuple):
-    """A reading brought to the host.
-
-    Attributes:
-        vitals: Vitals of its units.
-        effective_rank: Effective rank of the outputs of some of its examples.
-        cold: Examples from which no gradient reached the units; NaN where that was not heard.
-    """
-
-    vitals: Vitals
-    effective_rank: float
-    cold: float
-
-
-def harvest(reading: Reading, numbers: npt.NDArray[np.floating]) -> Harvest:
-    """Vitals of a reading.
-
-    Args:
-        reading: The reading.
-        numbers: Its :meth:`Reading.flat`, on the host.
-    """
-    units = reading.place.units
-    if reading.examples == 0:
-        return Harvest(Vitals.empty(units), math.nan, 0.0)
-    cold, numbers = float(numbers[0]), numbers[1:]
-    rows = numbers[: _ROWS * units].reshape(_ROWS, units)
-    fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, ignored = rows[:10]
-    single = np.float32
-    vitals = Vitals(
-        examples=reading.examples,
-        fired=fired.astype(np.int32),
-        railed=railed.astype(np.int32),
-        z_min=z_min.astype(single),
-        z_max=z_max.astype(single),
-        h_min=h_min.astype(single),
-        h_max=h_max.astype(single),
-        h_abs=h_sum.astype(np.float64) / reading.weight,
-        z_sum=z_sum.astype(np.float64) / reading.weight,
-        z_sq=z_sq.astype(np.float64) / reading.weight,
-        twin=twins(rows[10:], z_min, z_max, z_sq, reading.examples * reading.weight),
-        nonfinite=~np.isfinite(z_min + z_max + h_min + h_max),
-        ignored=ignored > 0,
-        gradient=np.full(units, np.nan, single),
-        update=np.full(units, np.nan, single),
-    )
-    return Harvest(vitals, effective_rank(numbers[_ROWS * units :]), cold)
-
-
-def twins(
-    probes: npt.NDArray[np.floating],
-    z_min: npt.NDArray[np.floating],
-    z_max: npt.NDArray[np.floating],
-    z_sq: npt.NDArray[np.floating],
-    count: int,
-) -> npt.NDArray[np.int32]:
-    """Groups of units with the same pre-activations, each named by its smallest unit.
-
-    Units that agree up to 1e-5 in every element agree in each projection up to 1e-5 times the
-    length of z, and in both extrema; sorting by one projection makes them neighbours.
-
-    Args:
-        probes: Projections, shape ``(probes, units)``.
-        z_min: Smallest z per unit.
-        z_max: Largest z per unit.
-        z_sq: Sum of squares of z per unit.
-        count: Number of elements behind each projection.
-
-    Example:
-        >>> p = np.array([[1.0, 2.0, 1.0]] * 4)
-        >>> e = np.array([0.5, 0.7, 0.5])
-        >>> twins(p, e, e, e, 1).tolist()
-        [0, 1, 0]
-    """
-    with np.errstate(invalid="ignore", over="ignore"):
-        length = np.sqrt(z_sq)
-        # A probe weighs elements by about 0.7; rounding grows with the number of summands.
-        slack = (4e-5 + 2e-7 * math.sqrt(max(count, 1))) * length
-        wide = 1e-5 * np.maximum(np.abs(z_min), np.abs(z_max))
-        order = np.lexsort((z_min, z_max, probes[0]))
-        before, after = order[:-1], order[1:]
-        alike = np.abs(probes[:, after] - probes[:, before]) <= slack[after]
-        near = np.abs(z_min[after] - z_min[before]) <= wide[after]
-        near &= np.abs(z_max[after] - z_max[before]) <= wide[after]
-    chain = np.concatenate([[0], np.cumsum(~(alike.all(axis=0) & near))])
-    smallest = np.full(len(order), len(order), np.int64)
-    np.minimum.at(smallest, chain, order)
-    group = np.empty(len(order), np.int32)
-    group[order] = smallest[chain]
-    return group
-
-
-def effective_rank(gram: npt.NDArray[np.floating]) -> float:
-    """``exp`` of the entropy of the normalised singular values (Roy & Vetterli 2007).
-
-    Args:
-        gram: Products of the rows with each other, flat.
-
-    Example:
-        >>> round(effective_rank(np.eye(3).ravel()), 6)
-        3.0
-    """
-    side = math.isqrt(len(gram))
-    if side == 0 or not np.isfinite(gram).all():
-        return math.nan
-    powers = np.linalg.eigvalsh(gram.reshape(side, side).astype(np.float64))
-    # Single-precision products leave noise of about 1e-7 of the largest power.
-    values = np.sqrt(np.where(powers > 1e-6 * powers.max(), powers, 0.0))
-    total = values.sum()
-    if not total > 0:
-        return 0.0
-    shares = values[values > 0] / total
-    return float(np.exp(-(shares * np.log(shares)).sum()))

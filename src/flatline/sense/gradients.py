@@ -23,8 +23,11 @@ def _norm(rows: Tensor) -> Tensor:
     return torch.where(length == math.inf, peak, length)
 
 
-def _rows(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
-    """The part of ``tensor`` that feeds the site, one row per unit: ``(units, inputs)``."""
+def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
+    """The part of ``tensor`` that feeds the site, one row per unit: ``(units, inputs)``.
+
+    ``None`` where it cannot be told, as in a sharded or sparse tensor.
+    """
     axis = feed.axis
     if axis is None or type(tensor) not in (Tensor, torch.nn.Parameter):
         return None
@@ -62,13 +65,13 @@ class Movement:
         if weight is not None:
             self._before = weight.clone()
         if feed.parameter.grad is not None:
-            rows = _rows(feed.parameter.grad, feed, place)
+            rows = rows_of(feed.parameter.grad, feed, place)
             if rows is not None:
                 self.gradient = _norm(rows) / math.sqrt(rows.shape[1])
 
     def _weight(self) -> Tensor | None:
         assert self._feed is not None
-        rows = _rows(self._feed.parameter, self._feed, self._place)
+        rows = rows_of(self._feed.parameter, self._feed, self._place)
         return None if rows is None else rows[:, :: max(1, rows.shape[1] // COLUMNS)][:, :COLUMNS]
 
     def numbers(self) -> Tensor:

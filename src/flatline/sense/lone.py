@@ -15,9 +15,9 @@ from flatline.anatomy.roots import Names
 from flatline.anatomy.site import Site, Unplaced
 from flatline.anatomy.tracer import Tracer
 from flatline.errors import UnsupportedError, UsageError
-from flatline.sense.census import fetch
 from flatline.sense.exam import Exam, Staff
 from flatline.sense.gradients import Movement
+from flatline.sense.harvest import fetch
 from flatline.sense.vitals import Vitals, merge
 
 LossFunction = Callable[..., Tensor]
@@ -107,33 +107,32 @@ def examine(
     found = Examination()
     atlas, names = Atlas(), Names([model])
     tracer = Tracer(names, atlas, Staff())
-    faults: list[Exception] = []
     total: dict[Any, Vitals] = {}
     with _untouched(model):
         for batch in batches:
-            exam = Exam(tracer, lambda module: names.module(module) is not None, faults.append)
+            exam = Exam(tracer, lambda module: names.module(module) is not None)
             exam.open()
             try:
                 loss = _loss(model, batch, loss_fn)
             finally:
-                exam.pull()
                 exam.close()
             _differentiate(model, loss)
-            pending = exam.finish()
-            atlas.settle()
+            read = exam.finish()
+            known = set(atlas.settle())
+            pending = [entry for entry in read if entry[0].place in known]
             places = dict.fromkeys(reading.place for reading, _ in pending)
             movements = {place: Movement(place, updated=True) for place in places}
             with np.errstate(all="ignore"):
-                vitals, measures = fetch(pending, movements)
-                for place, part in vitals.items():
+                harvest = fetch(pending, movements)
+                for place, part in harvest.vitals.items():
                     total[place] = merge(total[place], part) if place in total else part
-                    found.measures[place.name] = measures[place]
+                    found.measures[place.name] = harvest.measures[place]
             found.batches += 1
-            if faults:
+            if exam.fault is not None:
                 raise UnsupportedError(
                     f"expected to follow {type(model).__name__}, found a fault inside flatline "
-                    f"({type(faults[0]).__name__}: {faults[0]}); please report it"
-                ) from faults[0]
+                    f"({type(exam.fault).__name__}: {exam.fault}); please report it"
+                ) from exam.fault
     if not found.batches:
         raise UsageError(
             "expected batches to examine the model on, found none; give an iterable of "

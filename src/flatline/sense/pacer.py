@@ -7,6 +7,9 @@ from statistics import median
 
 #: Seconds that watching may take at the start of a run, before any share of it can be earned.
 GRACE = 0.05
+#: Steps whose share may be spent in advance, where that is more: on a slow or busy machine an exam
+#: takes longer, and a run that is short in steps would see none but the first.
+ADVANCE = 1500
 #: Share of the budget for exams by the clock; the rest waits for events.
 REGULAR = 0.7
 
@@ -72,13 +75,24 @@ class Pacer:
             elapsed: Seconds since the training began.
             event: Whether the pulse asks for an exam.
         """
+        if step == 0:
+            return True  # without the anatomy not even the pulse can be read
         if self.budget <= 0:
             return False
-        if step == 0:
-            return True
-        allowed = max(self.budget * elapsed, GRACE)
+        earned = self.budget * elapsed
+        advance = max(GRACE, self.budget * ADVANCE * median(self._steps or [0.0]))
         if not event:
-            allowed = max(self.budget * elapsed * REGULAR, min(GRACE, allowed))
-            if self.budget * elapsed < GRACE and step & (step - 1):
-                return False  # during the grace: steps 1, 2, 4, 8 ...
-        return self.spent + self._expected <= allowed
+            earned *= REGULAR
+            if earned < advance and not _early(step):
+                return False
+        return self.spent + self._expected <= max(earned, advance)
+
+
+def _early(step: int) -> bool:
+    """Whether a step is examined before time was earned: 1, 4, 16, 64 ..., to reach far.
+
+    Example:
+        >>> [step for step in range(1, 100) if _early(step)]
+        [1, 4, 16, 64]
+    """
+    return step & (step - 1) == 0 and step.bit_length() % 2 == 1

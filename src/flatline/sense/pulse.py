@@ -48,6 +48,8 @@ class Source:
         whole = pulse == "exact" and feed.parameter.numel() == place.units
         self._part = None if whole else slice(place.start, stop, place.step)
         self._columns = None if pulse == "exact" else self._busiest()
+        #: Its gradient can be taken as it is.
+        self.plain = whole and type(feed.parameter.data) is Tensor
         self._nothing = torch.zeros(place.units, device=feed.parameter.device)
 
     def _busiest(self) -> Tensor | None:
@@ -91,7 +93,8 @@ class Pulse:
             [Member(p.units, k, not p.noisy) for p, k in zip(places, kinds, strict=True)]
         )
         self._sources = [Source(p, k) for p, k in zip(places, kinds, strict=True)]
-        self._plain = all(source._part is None for source in self._sources)
+        #: All gradients are ordinary tensors, wholly of the units: no view of them need be made.
+        self._plain = all(source.plain for source in self._sources)
         self._parameters = [source.parameter for source in self._sources]
         device = self._parameters[0].device
         units = sum(place.units for place in places)
@@ -100,19 +103,30 @@ class Pulse:
         self._steps: list[int] = []
 
     @property
+    def parameter(self) -> Tensor:
+        """One of the parameters, all of which belong to one optimizer."""
+        return self._parameters[0]
+
+    @property
     def full(self) -> bool:
         """Whether the rows must be taken before the next beat."""
         return len(self._steps) == ROWS
 
-    def beat(self, step: int) -> None:
-        """Read the gradients of this step."""
-        whole = [p.grad for p in self._parameters] if self._plain else [None]
-        read = [gradient for gradient in whole if _strided(gradient)]
-        if len(read) < len(self._sources):
-            read = [source.read() for source in self._sources]
-        row = self._rows[len(self._steps)]
-        row.copy_(torch.cat(read) if len(read) > 1 else read[0])
+    def beat(self, step: int) -> Tensor:
+        """Read the gradients of this step; returns the sum of their squares."""
+        gradients = self._whole() if self._plain else self._parts()
+        self._rows[len(self._steps)].copy_(gradients)
         self._steps.append(step)
+        return torch.dot(gradients, gradients)
+
+    def _whole(self) -> Tensor:
+        try:
+            return torch.cat([p.grad for p in self._parameters])  # type: ignore[misc]
+        except TypeError:  # some parameter has no gradient in this step
+            return self._parts()
+
+    def _parts(self) -> Tensor:
+        return torch.cat([source.read() for source in self._sources])
 
     def take(self) -> bool:
         """Bring the rows to the roll; returns whether some silence is suspicious."""

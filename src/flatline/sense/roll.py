@@ -123,9 +123,41 @@ class Roll:
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        suspicious = self._observe(some, word[some], lit[self._site[some]], step, before)
+        if not len(some):
+            suspicious = False
+        elif self._goes_on(word[some], lit[self._site[some]] == full, step, before[1]):
+            suspicious = self._wait(some, count, before)
+        else:
+            suspicious = self._observe(some, word[some], lit[self._site[some]], step, before)
         self._last_step = steps[-1]
         return suspicious
+
+    def _goes_on(
+        self,
+        word: npt.NDArray[np.uint8],
+        bright: Bool,
+        step: npt.NDArray[np.int32],
+        flags: npt.NDArray[np.uint8],
+    ) -> bool:
+        """Whether units stay as silent as they were, each step seen by an exact pulse."""
+        known = bool(bright.all()) and not (word.any() or (flags & _PENDING).any())
+        follows = int(step[-1]) == self._last_step + len(step)
+        return known and follows and all(member.exact for member in self.members)
+
+    def _wait(
+        self,
+        some: npt.NDArray[np.intp],
+        count: int,
+        before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
+    ) -> bool:
+        """As :meth:`_observe` where all of ``some`` were silent already and stay so: the usual."""
+        last_life, flags, silent = before
+        silence = silent + np.int32(count)
+        suspicious = silence > 2 * self._longest[some].astype(np.int32) + PATIENCE
+        suspicious &= (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
+        flags[suspicious] |= _ASKED
+        self.last_life[some], self._silent[some], self._flags[some] = last_life, silence, flags
+        return bool(suspicious.any())
 
     def _observe(
         self,

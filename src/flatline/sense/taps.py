@@ -1,26 +1,30 @@
-"""Loss and learning rate, taken from the running program at next to no cost."""
+"""Loss, learning rate and gradient norm, taken from the running program at next to no cost."""
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import Any
 
 import torch
 from torch import Tensor
 
-#: Steps whose losses stay on the device before they are brought over together.
-FLUSH = 64
+from flatline.sense.history import Row
 
-Row = tuple[int, float | None, float | None]
+#: Steps whose losses stay on the device, at most, before they are brought over together.
+FLUSH = 1024
+
+Value = Tensor | float | None
 
 
 class Taps:
-    """Collects one loss and one learning rate per step."""
+    """Collects loss, learning rate and gradient norm of each step."""
 
     def __init__(self) -> None:
-        self._loss: Tensor | None = None
+        self._loss: Value = None
+        self._power: Value = None
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None
-        self._rows: list[tuple[int, Tensor | None, Any]] = []
+        self._rows: list[tuple[int, Value, Any, Value]] = []
 
     def scaled(self, result: Any, loss: Any) -> None:
         """``GradScaler.scale`` made ``result`` of ``loss``: the loss itself is what counts."""
@@ -35,13 +39,25 @@ class Taps:
         loss = tensors[0]
         if self._scaled is not None and self._scaled[0]() is loss:
             loss, self._scaled = self._scaled[1], None
-        loss = loss.detach()
-        self._loss = loss.clone() if self._loss is None else self._loss + loss
+        # Reading a number on the host costs a tenth of copying it; on a device it would wait.
+        value = loss.item() if loss.is_cpu else loss.detach().clone()
+        self._loss = value if self._loss is None else self._loss + value
+
+    def gradient(self, power: Tensor) -> None:
+        """Some gradients of the step have this sum of squares."""
+        value = power.item() if power.is_cpu else power
+        self._power = value if self._power is None else self._power + value
 
     def step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """A step ended."""
-        self._rows.append((step, self._loss, optimizer.param_groups[0].get("lr")))
-        self._loss = None
+        lr = optimizer.param_groups[0].get("lr")
+        self._rows.append((step, self._loss, lr, self._power))
+        self._loss = self._power = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether ``backward()`` was called since the last step."""
+        return self._loss is not None
 
     @property
     def full(self) -> bool:
@@ -49,11 +65,23 @@ class Taps:
         return len(self._rows) >= FLUSH
 
     def flush(self) -> list[Row]:
-        """Rows ``(step, loss, learning rate)`` since the last call."""
+        """Readings of the steps since the last call."""
         rows, self._rows = self._rows, []
-        losses = [loss.reshape(()).float() for _, loss, _ in rows if loss is not None]
-        values = iter(torch.stack(losses).tolist() if losses else [])
+        losses = _brought([loss for _, loss, _, _ in rows])
+        powers = _brought([power for _, _, _, power in rows])
         return [
-            (step, None if loss is None else next(values), None if lr is None else float(lr))
-            for step, loss, lr in rows
+            (
+                step,
+                loss,
+                None if lr is None else float(lr),
+                None if power is None else math.sqrt(max(power, 0.0)),
+            )
+            for (step, _, lr, _), loss, power in zip(rows, losses, powers, strict=True)
         ]
+
+
+def _brought(values: list[Value]) -> list[float | None]:
+    """Values as numbers; those on a device come over together."""
+    waiting = [value.reshape(()).float() for value in values if isinstance(value, Tensor)]
+    numbers = iter(torch.stack(waiting).tolist() if waiting else [])
+    return [next(numbers) if isinstance(value, Tensor) else value for value in values]

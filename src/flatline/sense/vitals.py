@@ -68,6 +68,23 @@ class Vitals:
         return len(self.fired)
 
     @property
+    def z_mean(self) -> Float:
+        """Mean pre-activation over examples; NaN before any."""
+        return (self.z_sum / self.examples if self.examples else self.z_sum + np.nan).astype(
+            np.float32
+        )
+
+    @property
+    def z_std(self) -> Float:
+        """Standard deviation of the pre-activation; NaN before any example."""
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            mean = self.z_sum / self.examples
+            variance = self.z_sq / self.examples - mean**2
+            # The difference of two large sums: what is below their rounding is no spread at all.
+            kept = np.where(variance > 1e-12 * mean**2, variance, 0.0 * variance)
+            return np.sqrt(kept).astype(np.float32)
+
+    @property
     def silent(self) -> Bool:
         """Units that fired on no example and whose output did not vary beyond rounding.
 

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flatline.anatomy.atlas import Atlas
 from flatline.anatomy.roots import Names, parameters_of, roots
-from flatline.anatomy.site import Site, Unplaced
 from flatline.anatomy.tracer import Tracer
+from flatline.errors import FlatlineError
 from flatline.sense.census import Census
 from flatline.sense.exam import Exam, Staff
 from flatline.sense.pacer import Pacer
-from flatline.sense.taps import Row, Taps
-from flatline.sense.vitals import Ledger, Vitals
+from flatline.sense.recorder import Recorder
+from flatline.sense.taps import Taps
+from flatline.sense.unseen import unseen
 
 _log = logging.getLogger("flatline")
 
@@ -37,39 +39,14 @@ _PARTS = {
     "exam": "activations (exams)",
     "pulse": "the reading at every step (pulse)",
     "taps": "loss and learning rate",
+    "facts": "how far the run is",
+    "progress": "what it says while the program runs",
     "hooks": "everything after this step",
 }
-
-
-class Recorder(Protocol):
-    """Where a watched run is written to; no call may raise."""
-
-    def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
-        """The sites, whenever new ones were found."""
-
-    def exam(
-        self,
-        step: int,
-        vitals: Mapping[str, Vitals],
-        previous: Mapping[str, Vitals | None],
-        ledgers: Mapping[str, Ledger],
-        measures: Mapping[str, Mapping[str, float]],
-    ) -> None:
-        """An exam."""
-
-    def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
-        """Ledgers between exams."""
-
-    def steps(self, rows: Sequence[Row]) -> None:
-        """Losses and learning rates."""
-
-    def event(
-        self, step: int, site: str, kind: str, units: Sequence[int], evidence: dict[str, float]
-    ) -> None:
-        """A death or a revival."""
-
-    def lost(self, what: str, why: str) -> None:
-        """Something that could not be seen."""
+_NO_MODULE = (
+    "what the optimizer updates belongs to no nn.Module; make these tensors parameters of one, "
+    "and call it in the forward pass"
+)
 
 
 class Watcher:
@@ -105,6 +82,9 @@ class Watcher:
         self.began: float | None = None
         self.device = "cpu"
         self.examples = 0
+        self.losses: list[tuple[str, str]] = []
+        self.unheard = 0
+        self._backwards = self._most = 0
         self._models = models
         self._max_steps = max_steps
         self._stop = stop
@@ -118,10 +98,13 @@ class Watcher:
         self._expected: set[int] = set()
         self._exam: Exam | None = None
         self._closure = False
-        self._backwards = 0
+        self._evaluations = 0
         self._wanted = False
         self._lost: set[str] = set()
         self._pid = os.getpid()
+        self._thread: int | None = None
+        self._closed = False
+        self._leader: int | None = None
         self._last = self._flushed = time.perf_counter()
         self._examined = False
         self._progress = progress
@@ -132,8 +115,28 @@ class Watcher:
 
     @property
     def off(self) -> bool:
-        """Whether nothing is to be done: a forked child, or everything was lost."""
-        return "hooks" in self._lost or os.getpid() != self._pid
+        """Whether nothing is to be done here and now."""
+        return "hooks" in self._lost or self._elsewhere
+
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether what happens here is none of the watched training."""
+        if self._closed or os.getpid() != self._pid:
+            return True
+        return self._thread is not None and threading.get_ident() != self._thread
+
+    def _own_thread(self) -> bool:
+        """Whether this is the thread that trains: the first one that does, while it lives."""
+        here = threading.get_ident()
+        if self._thread is None:
+            self._thread = here
+        if self._thread == here:
+            return True
+        if any(thread.ident == self._thread for thread in threading.enumerate()):
+            return False
+        self._thread = here
+        self._drop_exam()
+        return True
 
     def guard(self, part: str, work: Callable[..., Any], *args: Any) -> Any:
         """Run our own work; a fault loses ``part`` and nothing else."""
@@ -150,16 +153,33 @@ class Watcher:
         if part in self._lost:
             return
         self._lost.add(part)
+        what = _PARTS.get(part, part)
         why = f"a fault inside flatline at step {self.step}: {type(error).__name__}: {error}"
+        if isinstance(error, FlatlineError):
+            why = str(error)
+        self.losses.append((what, why))
+        _log.warning("flatline no longer sees %s: %s", what, why)
+        _log.debug("the fault", exc_info=error)
         try:
-            if self._exam is not None and part in ("exam", "hooks"):
-                exam, self._exam = self._exam, None
-                exam.close()
-            _log.warning("flatline no longer sees %s: %s", _PARTS.get(part, part), why)
-            _log.debug("the fault", exc_info=error)
-            self.recorder.lost(_PARTS.get(part, part), why)
+            if part in ("exam", "hooks"):
+                self._drop_exam()
+                self._census.discard()
+            self.recorder.lost(what, why)
         except Exception:  # reporting a fault must not be one
             self._lost.add("hooks")
+
+    def _miss(self, what: str, why: str) -> None:
+        """Note something that cannot be seen, through no fault."""
+        self.losses.append((what, why))
+        self.recorder.lost(what, why)
+
+    def _drop_exam(self) -> None:
+        """Close an open exam and use nothing of it."""
+        exam, self._exam = self._exam, None
+        if exam is not None:
+            exam.close()
+            if exam.fault is not None:
+                self.lose("exam", exam.fault)
 
     # -- what the training does ---------------------------------------------------------------
 
@@ -167,11 +187,22 @@ class Watcher:
         """An optimizer was constructed: the model exists, and training may begin any moment."""
         if self.off:
             return
-        self._optimizers[id(optimizer)] = weakref.ref(optimizer)
+        self.guard("pulse", self._forget, optimizer)
         if self.step == 0:
             self._expected.add(id(optimizer))
         self._unsearched = self._models is None
         self.guard("hooks", self._begin)
+
+    def _forget(self, new: torch.optim.Optimizer | None = None) -> None:
+        """Let go of optimizers that are gone, whose models may be gone too; welcome a new one."""
+        gone = {key for key, ref in self._optimizers.items() if ref() is None}
+        for key in gone:
+            del self._optimizers[key]
+        if new is not None:
+            self._optimizers[id(new)] = weakref.ref(new)
+        if gone:
+            self._expected -= gone
+            self._census.release(gone, self._parameters)
 
     def _begin(self) -> None:
         if self.began is None:
@@ -184,36 +215,58 @@ class Watcher:
         optimizers = [known for ref in self._optimizers.values() if (known := ref()) is not None]
         found = roots(parameters_of(optimizers))
         if not found:
-            self.recorder.lost("the model", "no live nn.Module owns what the optimizer updates")
+            self._miss("the model", _NO_MODULE)
         self._names = self._tracer.names = Names(found)
 
     def _watches(self, module: nn.Module) -> bool:
+        if not self._own_thread():
+            return False
         if self._unsearched:
-            self.guard("exam", self._search)
-        return self._names.module(module) is not None
+            self.guard("exam", unseen, self._search)
+        return self._exam is not None and self._names.module(module) is not None
+
+    def scaled(self, result: Any, loss: Any) -> None:
+        """``GradScaler.scale`` made ``result`` of ``loss``."""
+        if not self.off:
+            self.guard("taps", self.taps.scaled, result, loss)
 
     def before_backward(self, tensors: Any) -> None:
         """``backward()`` is about to run on ``tensors``."""
-        if self.off:
-            return
+        if self.off or torch._C._current_graph_task_id() != -1:
+            return  # a backward pass inside another one is no loss's
         self._backwards += 1
-        if self._backwards == 1 or not self._closure:  # a closure computes the same loss anew
+        self._evaluations += 1
+        if self._evaluations == 1 or not self._closure:  # a closure computes the same loss anew
             self.guard("taps", self.taps.backward, tensors)
         if self._exam is not None:
             self.guard("exam", self._exam.before_backward)
 
     def after_backward(self) -> None:
         """``backward()`` ended."""
-        if self._exam is not None and not self.off:
-            self.guard("exam", self._exam.after_backward)
+        if self._exam is None or self.off or torch._C._current_graph_task_id() != -1:
+            return
+        self.guard("exam", self._exam.after_backward)
 
     def before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """``optimizer.step(*args, **kwargs)`` is about to run."""
-        if torch.compiler.is_compiling() or self.off:
+        if self._closed or "hooks" in self._lost or os.getpid() != self._pid:
             return
-        self.guard("hooks", self._before_step, optimizer, args, kwargs)
+        try:  # as guard() does, without its call: this is the path of every step
+            if self._own_thread():
+                self._before_step(optimizer, args, kwargs)
+            else:
+                self._pass_over()
+        except Exception as error:
+            self.lose("hooks", error)
+
+    def _pass_over(self) -> None:
+        """Say once that another thread trains too."""
+        if "thread" not in self._lost:
+            self._lost.add("thread")
+            why = "flatline watches the first thread that trains, and another one trains as well"
+            self._miss("training in another thread", why)
 
     def after_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -223,11 +276,24 @@ class Watcher:
         Raises:
             BaseException: The ``stop`` given, after the last step wanted.
         """
-        if torch.compiler.is_compiling() or self.off:
+        if self._elsewhere:
             return
-        self.guard("hooks", self._after_step, optimizer, args, kwargs)
-        if self._max_steps is not None and self.step >= self._max_steps and self._stop is not None:
+        try:
+            if "hooks" not in self._lost:
+                self._after_step(optimizer, args, kwargs)
+        except Exception as error:
+            self.lose("hooks", error)
+        if self._max_steps is None or self._stop is None:
+            return
+        if "hooks" in self._lost:
+            self._count(optimizer)
+        if self.step >= self._max_steps:
             raise self._stop
+
+    def _count(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count the steps of one optimizer, when nothing else is seen any more."""
+        self._leader = self._leader or id(optimizer)
+        self.step += id(optimizer) == self._leader
 
     # -- how it is watched --------------------------------------------------------------------
 
@@ -238,20 +304,22 @@ class Watcher:
         key = id(optimizer)
         if key not in self._optimizers:
             self.built(optimizer)
+        if not self.step:
+            self.guard("pulse", self._forget)
         if key in self._stepped:
             self._end_tick(start)
         # With a closure the gradients of this step are made inside it.
-        self._closure, self._backwards = _has_closure(args, kwargs), 0
+        self._closure, self._evaluations = _has_closure(args, kwargs), 0
         if not self._closure:
             self._measure(optimizer)
-        self.pacer.charge(time.perf_counter() - start)
+        self.pacer.spent += time.perf_counter() - start
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Gradients of the step are complete; the update has happened only with a closure."""
         if self._exam is not None:
             self.guard("exam", self._examine, self._exam, optimizer)
-        self.guard("pulse", self._census.beat, optimizer, self.step)
-        if self._closure and self._backwards > 1:
+        self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
+        if self._closure and self._evaluations > 1:
             # The gradients are those of the last evaluation alone.
             self.guard("pulse", self._census.doubt, optimizer)
 
@@ -259,9 +327,16 @@ class Watcher:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""
         exam.measure(parameters_of([optimizer]), updated=self._closure)
         if self._expected <= self._stepped | {id(optimizer)}:
-            self._exam = None
-            self._examined = True
-            self._census.collect(exam, self._parameters, self._closure)
+            self._exam, self._examined = None, True
+            self.guard("pulse", self._forget)
+            try:
+                self._census.collect(exam, self._parameters, self._closure)
+            finally:
+                exam.close()
+            if exam.fault is not None:
+                raise exam.fault
+            if self._unsearched:  # no module was called at all
+                self._search()
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
         known = [optimizer for ref in self._optimizers.values() if (optimizer := ref()) is not None]
@@ -280,7 +355,7 @@ class Watcher:
         if self._expected <= self._stepped:
             self._end_tick(start)
         else:
-            self.pacer.charge(time.perf_counter() - start)
+            self.pacer.spent += time.perf_counter() - start
 
     def _end_tick(self, start: float) -> None:
         """Every optimizer of the training has stepped once."""
@@ -288,10 +363,10 @@ class Watcher:
             return
         self._expected, self._stepped = self._stepped, set()
         if self._exam is not None:  # it waited for an optimizer that did not come
-            exam, self._exam = self._exam, None
-            self.guard("exam", exam.close)
-            self.pacer.charge(exam.own)
+            self.pacer.charge(self._exam.own)
+            self.guard("exam", self._drop_exam)
         step, self.step = self.step, self.step + 1
+        self._most, self._backwards = max(self._most, self._backwards), 0
         self.examples += self._census.batch
         if self._examined:
             self.guard("exam", self._census.conclude, step)
@@ -316,11 +391,8 @@ class Watcher:
             return
         elapsed = time.perf_counter() - self.began
         if self.pacer.due(self.step, elapsed, event):
-            self._exam = Exam(self._tracer, self._watches, self._fail_exam)
+            self._exam = Exam(self._tracer, self._watches)
             self.guard("exam", self._exam.open)
-
-    def _fail_exam(self, error: Exception) -> None:
-        self.lose("exam", error)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -329,24 +401,42 @@ class Watcher:
         self._flushed = time.perf_counter()
         rows = self.guard("taps", self.taps.flush)
         if rows:
-            self.recorder.steps(rows)
+            self.guard("taps", self.recorder.steps, rows)
         self.guard("pulse", self._census.hand_over, self.step)
         if self._tell is not None:
-            self.guard("hooks", self._tell)
+            self.guard("facts", self._tell)
         if self._progress is not None and self._flushed - self._shown > PROGRESS_SECONDS:
             self._shown = self._flushed
-            self.guard("hooks", self._progress, self.step, *self._census.silent())
+            self.guard("progress", self._say_progress)
+
+    def _say_progress(self) -> None:
+        assert self._progress is not None
+        self._progress(self.step, *self._census.silent())
 
     def close(self) -> None:
         """Stop watching and hand over the rest."""
-        if os.getpid() != self._pid:
+        if self._closed:
             return
-        if self._exam is not None:
-            exam, self._exam = self._exam, None
-            self.guard("exam", exam.close)
-        if self._stepped:
-            self.step += 1
-        self.flush()
+        self._closed = True
+        try:
+            self._drop_exam()
+        except Exception as error:
+            self.lose("exam", error)
+        if os.getpid() == self._pid:
+            self.step += bool(self._stepped)
+            self.guard("hooks", self.flush)
+            self.guard("hooks", self._own_up)
+
+    def _own_up(self) -> None:
+        """Say so if the training went on where its steps could not be heard."""
+        if self.unheard or self._backwards > max(self._most, 1):
+            why = "the optimizer stepped inside a function under torch.compile"
+            self._miss(f"everything after step {self.step}", why)
+
+    @property
+    def knows_optimizers(self) -> bool:
+        """Whether an optimizer was ever constructed."""
+        return bool(self._optimizers)
 
     @property
     def nbytes(self) -> int:

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flatline.diagnose.causes import Causes
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import STATES, States
-from flatline.errors import UsageError
-from flatline.record.recording import Recording, Steps
+from flatline.record.recording import Recording
+from flatline.sense.history import Steps
 from flatline.sense.vitals import Vitals
+from flatline.show.plain import plain, version, write
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 SCHEMA = "flatline/1"
 #: Units listed one by one; beyond this many only their number is told.
 UNITS = 10_000
+#: Added to the code of a unit whose state is not certain.
+UNSURE = 1 << 4
 _HEALTHY = STATES.index("healthy")
 _RUN: dict[str, Any] = {
     "id": None,
@@ -59,6 +62,9 @@ class SiteReport:
         gradient_rms: Measured by the last exam, as the next two; ``None`` where it was not.
         update_ratio: Relative size of one update of the feeding weights.
         effective_rank: Effective rank of the activations.
+        deaths: Steps with the number of units that died there and are dead now.
+        codes: One byte per unit: the index of its state in :data:`STATES`, plus :data:`UNSURE`
+            where it is only silent so far. Not part of the JSON, which lists units by name.
     """
 
     name: str
@@ -73,6 +79,8 @@ class SiteReport:
     gradient_rms: float | None = None
     update_ratio: float | None = None
     effective_rank: float | None = None
+    deaths: tuple[tuple[int, int], ...] = ()
+    codes: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -109,11 +117,11 @@ class UnitReport:
     evidence: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What is known about one run or one examination.
 
-    ``print(report)`` shows it as text, a notebook as a block of text, and :meth:`to_html` as a
+    ``print(report)`` shows it as text, a notebook in short, and :meth:`to_html` as a
     page.
 
     Attributes:
@@ -129,6 +137,7 @@ class Report:
         units_truncated: Number of units that are not healthy when not all are listed.
         kind: ``"examination"`` for a census without training.
         store: The store to name in commands, where it is not the usual one.
+        exams: Step of each exam with what it measured, by site.
     """
 
     verdict: str = "healthy"
@@ -143,6 +152,7 @@ class Report:
     units_truncated: int | None = None
     kind: str | None = None
     store: str | None = None
+    exams: tuple[tuple[int, Mapping[str, Mapping[str, float]]], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
@@ -156,10 +166,10 @@ class Report:
         whole = {
             "schema": SCHEMA,
             **kind,
-            "flatline": _version(),
+            "flatline": version(),
             "run": _RUN | dict(self.run),
             "verdict": self.verdict,
-            "sites": [vars(site) for site in self.sites],
+            "sites": [_without_codes(site) for site in self.sites],
             "units": [vars(unit) for unit in self.units],
             **more,
             "findings": [
@@ -170,9 +180,13 @@ class Report:
             "not_watched": [{"name": name, "because": why} for name, why in self.not_watched],
             "lost": [{"what": what, "why": why} for what, why in self.lost],
             "deaths": self.deaths,
+            "exams": [
+                {"step": step, "silent": [sites.get(s.name, {}).get("silent") for s in self.sites]}
+                for step, sites in self.exams
+            ],
         }
-        plain: dict[str, Any] = _plain(whole)
-        return plain
+        said: dict[str, Any] = plain(whole)
+        return said
 
     def to_json(self, path: str | Path | None = None) -> str:
         """The JSON report as text, which is strict JSON in ASCII.
@@ -185,7 +199,7 @@ class Report:
         """
         text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
         if path is not None:
-            _write(path, text)
+            write(path, text)
         return text
 
     def to_html(self, path: str | Path | None = None) -> str:
@@ -201,7 +215,7 @@ class Report:
 
         text: str = html.render(self)
         if path is not None:
-            _write(path, text)
+            write(path, text)
         return text
 
     def __str__(self) -> str:
@@ -209,17 +223,21 @@ class Report:
 
         return terminal.render(self)
 
-    def __rich_console__(
-        self, console: Console, options: ConsoleOptions
-    ) -> Iterator[RenderableType]:
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from flatline.show import terminal
 
-        yield from terminal.view(self, options.max_width, ascii_only=options.ascii_only)
+        return terminal.view(self, console, options)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Report: {self.verdict}, {len(self.findings)} findings, {len(self.sites)} sites, "
+            f"{len(self.units)} units listed>"
+        )
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from flatline.show import html
 
-        return f'<pre style="line-height: 1.25">{escape(str(self))}</pre>'
+        return html.notebook(self)
 
 
 def build(
@@ -241,22 +259,23 @@ def build(
         >>> build(Recording({"id": "a1", "status": "finished"})).verdict
         'healthy'
     """
-    found = diagnose(recording.sites, recording.windows, recording.ledgers)
+    found = diagnose(recording.sites, recording.windows, recording.ledgers, recording.history)
     charts = list(found.sites.values())
-    listed, total = _units(charts, units)
+    listed, total = _units(charts, list(found.causes.values()), units)
     return Report(
         verdict=found.verdict,
         run=recording.facts,
         sites=_sites(recording, found),
         units=listed,
         findings=found.findings,
-        metrics=_loss(recording.steps) | recording.metrics,
+        metrics=_taps(recording.steps) | recording.metrics,
         not_watched=tuple((one.name, one.because) for one in recording.unplaced),
         lost=tuple((what, why) for what, why in recording.lost),
         deaths=_deaths(charts),
         units_truncated=total if total > len(listed) else None,
         kind=kind,
         store=None if store is None else str(store),
+        exams=tuple(recording.exams),
     )
 
 
@@ -277,6 +296,8 @@ def _sites(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ...]:
             silent_so_far=found.sites[site.name].silent_so_far,
             pulse=site.pulse,
             examples=recording.windows.get(site.name, none).examples,
+            deaths=_deaths([found.sites[site.name]]),
+            codes=_codes(found.sites[site.name]),
             **{key: measures.get(site.name, {}).get(key) for key in _MEASURES},
         )
         for site in recording.sites
@@ -286,7 +307,9 @@ def _sites(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ...]:
 _MEASURES = ("gradient_rms", "update_ratio", "effective_rank")
 
 
-def _units(charts: Sequence[States], limit: int) -> tuple[tuple[UnitReport, ...], int]:
+def _units(
+    charts: Sequence[States], causes: Sequence[Causes], limit: int
+) -> tuple[tuple[UnitReport, ...], int]:
     """The worst ``limit`` units that are not healthy, in order, and the number of all."""
     if not charts:
         return (), 0
@@ -298,10 +321,10 @@ def _units(charts: Sequence[States], limit: int) -> tuple[tuple[UnitReport, ...]
     sick = np.flatnonzero(code != _HEALTHY)
     kept = np.sort(sick[np.argsort(rank[sick], kind="stable")][: max(limit, 0)])
     rows = zip(site[kept].tolist(), unit[kept].tolist(), strict=True)
-    return tuple(_unit(charts[where], which) for where, which in rows), len(sick)
+    return tuple(_unit(charts[where], causes[where], which) for where, which in rows), len(sick)
 
 
-def _unit(chart: States, unit: int) -> UnitReport:
+def _unit(chart: States, causes: Causes, unit: int) -> UnitReport:
     state = chart.state(unit)
     margin = float(chart.margin[unit])
     dead = state == "dead"
@@ -316,8 +339,8 @@ def _unit(chart: States, unit: int) -> UnitReport:
         examples=int(chart.examples[unit]),
         firing_rate=float(chart.firing_rate[unit]),
         firing_rate_upper=float(chart.firing_rate_upper[unit]),
-        cause=chart.cause(unit) if state in ("dead", "nonfinite") else None,
-        evidence={"margin": margin} if math.isfinite(margin) else {},
+        cause=causes.of(unit),
+        evidence=({"margin": margin} if math.isfinite(margin) else {}) | causes.numbers(unit),
     )
 
 
@@ -331,38 +354,18 @@ def _deaths(charts: Sequence[States]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(step.astype(int).tolist(), number.tolist(), strict=True))
 
 
-def _loss(steps: Steps) -> dict[str, list[tuple[int, float]]]:
-    """The loss by step; nothing when it was never seen."""
-    if not np.isfinite(steps.loss).any():
-        return {}
-    return {"loss": list(zip(steps.step.tolist(), steps.loss.tolist(), strict=True))}
+def _codes(chart: States) -> bytes:
+    return (chart.code + UNSURE * ~chart.certain).astype(np.uint8).tobytes()
 
 
-def _plain(value: Any) -> Any:
-    """``value`` in the types of JSON; what JSON has no number for becomes ``None``."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+def _without_codes(site: SiteReport) -> dict[str, Any]:
+    return {name: value for name, value in vars(site).items() if name != "codes"}
 
 
-def _version() -> str:
-    try:
-        return metadata.version("flatline")
-    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return "0"
-
-
-def _write(path: str | Path, text: str) -> None:
-    try:
-        Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(
-            f"expected a file that can be written, found {str(path)!r}: "
-            f"{error.strerror or error}; give another path"
-        ) from error
+def _taps(steps: Steps) -> dict[str, list[tuple[int, float]]]:
+    """Loss and learning rate by step; without what was never seen."""
+    return {
+        name: list(zip(steps.step.tolist(), values.tolist(), strict=True))
+        for name, values in (("loss", steps.loss), ("lr", steps.lr))
+        if np.isfinite(values).any()
+    }

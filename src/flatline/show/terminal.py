@@ -10,34 +10,29 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from flatline.show import words
+from flatline.show import about, history, words
+from flatline.show.marks import MARKS
 from flatline.show.report import Report, SiteReport
+from flatline.show.text import clean, count, duration, named, ranges
 
 WIDTH = 80
 SITES = 24
 GROUPS = 8
+METRICS = 8
 UNSEEN = 8
 NARROW = 60
-_ARROW = {"sick": "bold red", "warning": "bold yellow", "healthy": "bold green"}
-_SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
-#: Per kind of unit its mark, its mark in ASCII, and its colour: told apart without colour too.
-MARKS = {
-    "healthy": ("▇", "#", "green"),
-    "linear": ("▅", "/", "blue"),
-    "ignored": ("▒", "~", "blue"),
-    "dormant": ("▃", "o", "yellow"),
-    "unvisited": ("·", ".", "bright_black"),
-    "starved": ("▂", "*", "yellow"),
-    "duplicate": ("▚", "&", "magenta"),
-    "constant": ("━", "=", "magenta"),
-    "saturated": ("▔", "^", "magenta"),
-    words.SO_FAR: ("░", ":", "yellow"),
-    "dead": ("▁", "_", "red"),
-    "nonfinite": ("×", "x", "bright_red"),
+UNIT = 18  # cells for a unit's name, at the least
+_ARROW = {
+    "sick": "bold red",
+    "warning": "bold yellow",
+    "healthy": "bold green",
+    "unknown": "bold yellow",
 }
+_SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _SPARK, _SPARK_ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 
 
@@ -73,29 +68,39 @@ def _text(what: RenderableType, width: int, color: bool) -> str:
     )
     with console.capture() as capture:
         console.print(what)
-    # Tables pad their last column; text that goes to a file should not.
-    return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+    return capture.get()
 
 
-def view(report: Report, width: int = WIDTH, *, ascii_only: bool = False) -> Iterator[Group]:
-    """The parts of the report, one after the other.
+def view(report: Report, console: Console, options: ConsoleOptions) -> RenderResult:
+    """The report as a console shows it.
 
     Args:
         report: What to show.
-        width: Columns.
-        ascii_only: Whether the terminal can show nothing else.
+        console: Where.
+        options: Its width, and whether it can show nothing but ASCII.
     """
-    page = _Page(report, width, ascii_only)
+    page = _Page(report, options.max_width, options.ascii_only)
     parts = (
         page.head(),
         page.findings(),
         page.sites(),
-        page.deaths(),
+        page.course(),
         page.units(),
         page.unseen(),
         page.commands(),
     )
-    yield Group(*(part for part in parts if part is not None))
+    return _bare(Group(*(part for part in parts if part is not None)), console, options)
+
+
+def _bare(what: RenderableType, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+    """Without the spaces with which tables fill their lines: they are in the way of copying."""
+    for line in console.render_lines(what, options, pad=False):
+        while line and not line[-1].text.rstrip(" "):
+            line.pop()
+        if line:
+            yield from line[:-1]
+            yield Segment(line[-1].text.rstrip(" "), line[-1].style)
+        yield Segment.line()
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class _Page:
 
     def fit(self, name: str, cells: int, style: str = "") -> Text:
         """A name in at most so many cells, without its middle where it is longer."""
-        shown = words.clean(name, 4 * cells)
+        shown = named(name, 4 * cells)
         if cell_len(shown) > cells:
             left = (cells - 1) // 2
             head, tail = set_cell_size(shown, left), shown[::-1]
@@ -134,14 +139,12 @@ class _Page:
         return table
 
     def head(self) -> RenderableType:
-        verdict = self.report.verdict
+        verdict = self.report.verdict if self.report.sites else "unknown"
         sentence = self.text("", "")
         sentence.append(f"{verdict.upper()}  ", _ARROW[verdict])
         sentence.append_text(self.text(words.headline(self.report)))
-        lines = [self.text(words.title(self.report), "dim")]
-        if facts := words.facts(self.report):
-            lines.append(self.text(facts, "dim"))
-        return Group(sentence, *lines)
+        lines = (about.title(self.report), about.facts(self.report), about.watching(self.report))
+        return Group(sentence, *(self.text(line, "dim") for line in lines if line))
 
     def findings(self) -> RenderableType | None:
         found = self.report.findings
@@ -149,13 +152,13 @@ class _Page:
             return None
         table = self.grid(2)
         for one in found:
-            said = self.text(f"{words.clean(one.code)}  ", "bold")
+            said = self.text(f"{clean(one.code)}  ", "bold")
             said.append_text(self.text(words.message(one.message, one.sites), "not bold"))
             table.add_row(Text(one.severity, _SEVERITY[one.severity]), said)
-            for remedy in one.remedies[:2] if one.severity != "info" else ():
+            for treatment, why in words.advice(one):
                 advice = self.text("try ", "dim")
-                advice.append_text(self.text(words.clean(remedy.treatment), "not dim bold"))
-                advice.append_text(self.text(f": {words.clean(remedy.why)}", "not bold"))
+                advice.append_text(self.text(treatment, "not dim bold"))
+                advice.append_text(self.text(f": {why}", "not bold"))
                 table.add_row("", advice)
         return self.section("Findings", table)
 
@@ -165,26 +168,26 @@ class _Page:
             return None
         narrow = self.width < NARROW
         bar, name = (10, 12) if narrow else (24, max(12, min(24, self.width - 56)))
-        name = min(name, max(cell_len(words.clean(site.name)) for site in sites))
+        name = min(name, max(cell_len(clean(site.name)) for site in sites))
         table = self.grid(4 if narrow else 5)
         table.columns[1 if narrow else 2].justify = "right"
         for site in sites:
             row: list[RenderableType] = [
                 self.fit(site.name, name),
-                self.text(words.clean(site.activation), "dim"),
+                self.text(clean(site.activation), "dim"),
                 self.text(f"{site.units:,}"),
                 self.bar(site, bar),
-                self.text(words.listing(words.split(site)) or "healthy"),
+                self.text(words.listing(words.split(site))),
             ]
             table.add_row(*(row[:1] + row[2:] if narrow else row))
         body: list[RenderableType] = [table, self.legend()]
         if left := len(self.report.sites) - len(sites):
-            body.append(self.text(f"and {words.count(left, 'site')} less affected", "dim"))
+            body.append(self.text(f"and {count(left, 'site')} less affected", "dim"))
         return self.section("Sites, with the state of their units", *body)
 
     def mark(self, kind: str) -> tuple[str, str]:
-        mark, plain, style = MARKS[kind]
-        return plain if self.ascii_only else mark, style
+        mark = MARKS[kind]
+        return mark.plain if self.ascii_only else mark.block, mark.style
 
     def bar(self, site: SiteReport, cells: int) -> Text:
         bar = Text()
@@ -194,44 +197,65 @@ class _Page:
         return bar
 
     def legend(self) -> Text:
-        legend = Text()
+        """The marks that occur; a mark and its name stay on one line."""
+        lines = [Text()]
         for kind in words.totals(self.report):
             mark, style = self.mark(kind)
-            legend.append(mark, style)
-            legend.append(f" {kind}   ", "dim")
-        legend.rstrip()
-        return legend
+            entry = Text.assemble((mark, style), (f" {kind}", "dim"))
+            if len(lines[-1]) and len(lines[-1]) + 3 + len(entry) > self.width - 2:
+                lines.append(Text())
+            lines[-1] += Text("   " if len(lines[-1]) else "") + entry
+        return Text("\n").join(lines)
 
-    def deaths(self) -> RenderableType | None:
-        said = words.deaths(self.report)
-        if not said:
-            return None
-        numbers = words.timeline(self.report, max(10, min(60, self.width - 4)))
+    def course(self) -> RenderableType | None:
+        """Deaths over time, and the metrics."""
+        courses = history.courses(self.report)
+        said = [self.text(line) for line in courses[:METRICS]]
+        if len(courses) > METRICS:
+            said.append(self.text(f"and {count(len(courses) - METRICS, 'metric')} more", "dim"))
+        if deaths := history.deaths(self.report):
+            said = [*self.timeline(), self.text(deaths), *said]
+        return self.section("Over time", *said) if said else None
+
+    def timeline(self) -> Iterator[Text]:
+        bins = history.Bins.of(self.report, max(10, min(60, self.width - 34)))
+        numbers = bins.sums(self.report.deaths)
         line = Text()
         for mark, number in zip(spark(numbers, self.ascii_only), numbers, strict=True):
             line.append(mark, "red" if number else "bright_black")
+        top = (_SPARK_ASCII if self.ascii_only else _SPARK)[-1]
+        scale = f"  {top} = {max(numbers):,} in {count(bins.size, 'step')}"
+        line.append_text(self.text(scale, "dim"))
+        yield line
         last = f"step {int(self.report.run.get('steps') or 0):,}"
-        axis = self.text(f"0{last:>{len(numbers) - 1}}" if len(numbers) > 12 else "", "dim")
-        parts = [line, axis] if len(numbers) > 12 else [line]
-        return self.section("Deaths over time", *parts, self.text(said))
+        if bins.number > len(last) + 2:
+            yield self.text(f"0{last:>{bins.number - 1}}", "dim")
 
     def units(self) -> RenderableType | None:
         groups, left = words.groups(self.report, GROUPS)
         if not groups:
             return None
-        narrow = self.width < NARROW
-        table = self.grid(3 if narrow else 4)
-        cells = 10 if narrow else 18
-        for group in groups:
-            which = self.fit(group.site, cells - 2)
-            which.append_text(self.text(f":{words.ranges(group.units, 1)}", "bold"))
-            style = self.mark(group.state)[1]
-            since = self.text(group.since.replace("the start", "born dead"))
-            row = [which, self.text(group.state, style), since, self.text(group.evidence, "dim")]
-            table.add_row(*(row[:3] if narrow else row))
+        rows = [(g.kind, g.since, g.examples, g.fires, g.margin) for g in groups]
+        heads = ("state", "since", "examples", "fires on", "margin")
+        widths = [max(map(cell_len, column)) + 2 for column in zip(heads, *rows, strict=True)]
+        while self.width - 2 - sum(widths) < UNIT and len(widths) > 2:
+            widths.pop()
+        cells = self.width - 2 - sum(widths)
+        table = self.grid(1 + len(widths))
+        table.expand = False
+        for column in table.columns[3:]:
+            column.justify = "right"
+        table.add_row(*(self.text(head, "dim") for head in ("unit", *heads[: len(widths)])))
+        for group, row in zip(groups, rows, strict=True):
+            which = self.fit(group.site, max(cells - UNIT // 2, UNIT // 2))
+            which.append(":")
+            which.append_text(self.text(ranges(group.units, cells - len(which)), "bold"))
+            styles = (self.mark(group.kind)[1], "", "", "", "")
+            shown = zip(row[: len(widths)], styles, strict=False)
+            table.add_row(which, *(self.text(said, style) for said, style in shown))
         body: list[RenderableType] = [table]
         if left:
-            body.append(self.text(f"and {words.count(left, 'unit')} more", "dim"))
+            body.append(self.text(f"and {count(left, 'unit')} more", "dim"))
         if self.report.units_truncated is not None:
             listed = f"{len(self.report.units):,} of {self.report.units_truncated:,}"
             body.append(self.text(f"drawn from the {listed} units that are listed", "dim"))
@@ -251,16 +275,18 @@ class _Page:
             body.append(self.text(f"and {len(rows) - UNSEEN:,} more", "dim"))
         return self.section("Not seen", *body)
 
-    def commands(self) -> RenderableType | None:
-        lines: list[RenderableType] = []
+    def commands(self) -> RenderableType:
+        lines = []
         for command, why in words.commands(self.report):
-            line = self.text(command, "cyan")
-            line.append_text(self.text(f"  # {why}", "not cyan dim"))
-            lines.append(line)
-        return self.section("Next", *lines) if lines else None
+            line, comment = self.text(command, "cyan"), self.text(f"# {why}", "dim")
+            if len(command) + len(why) + 6 <= self.width:
+                lines.append(Text.assemble(line, "  ", comment))
+            else:  # a command that is to be copied stays in one piece where it can
+                lines += [comment, line]
+        return self.section("Next", *lines)
 
 
-_ASCII = str.maketrans({"·": "|", "–": "-", "…": "~", "σ": "sd"})
+_ASCII = str.maketrans({"·": "|", "–": "-", "…": "~", "σ": "sd", "≤": "<=", "−": "-"})
 
 
 def segments(counts: Mapping[str, int], cells: int) -> dict[str, int]:
@@ -309,6 +335,7 @@ class _Runs:
             yield page.text("No runs yet: flatline run SCRIPT records one.")
             return
         narrow = options.max_width < NARROW
+        cells = 12 if narrow else max(12, options.max_width - 68)  # what the others leave
         table = page.grid(3 if narrow else 6, ratio=1)
         table.columns[-1].justify = "right"
         heads = ("run", "name", "status", "started", "took", "steps")
@@ -318,14 +345,14 @@ class _Runs:
             seconds = run.get("seconds")
             row = (
                 page.fit(str(run.get("id")), 12, "bold"),
-                page.fit(str(run.get("name") or ""), 12 if narrow else 24),
-                page.text(words.clean(run.get("status") or ""), _STATUS.get(run.get("status"), "")),
-                page.text(words.clean(run.get("started") or "")[:16].replace("T", " ")),
-                page.text("" if seconds is None else words.duration(float(seconds))),
+                page.fit(str(run.get("name") or ""), cells),
+                page.text(clean(run.get("status") or ""), _STATUS.get(run.get("status"), "")),
+                page.text(clean(run.get("started") or "")[:16].replace("T", " ")),
+                page.text("" if seconds is None else duration(float(seconds))),
                 page.text(f"{int(run.get('steps') or 0):,}"),
             )
             table.add_row(*(row[i] for i in pick))
-        yield table
+        yield from _bare(table, console, options)
 
 
 _STATUS: dict[Any, str] = {"failed": "red", "interrupted": "yellow", "running": "green"}

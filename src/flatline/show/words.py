@@ -1,85 +1,35 @@
-"""The words of a report, the same in the terminal and on the page.
-
-Names come from the model and the program that were watched and may hold anything: whatever is
-shown of them goes through :func:`clean`.
-"""
+"""The sentences of a report, the same in the terminal and on the page."""
 
 from __future__ import annotations
 
 import shlex
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
-from flatline.diagnose.findings import WARNING_SHARE
+from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import SICK, STATES
+from flatline.diagnose.thresholds import DEFAULT
+from flatline.show.marks import KINDS, SO_FAR
 from flatline.show.report import Report, SiteReport, UnitReport
+from flatline.show.text import NAME, clean, count, named, number, percent
 
-#: Silent units that were seen on too few examples: shown apart from the dead.
-SO_FAR = "silent so far"
-#: All kinds of units, the healthy first and what gives nothing last, as bars show them.
-KINDS = (
-    "healthy",
-    "linear",
-    "ignored",
-    "dormant",
-    "unvisited",
-    "starved",
-    "duplicate",
-    "constant",
-    "saturated",
-    SO_FAR,
-    "dead",
-    "nonfinite",
-)
-NAME = 60  # characters of a name that are shown at most, where nothing else limits it
-
-
-def clean(text: object, limit: int | None = None) -> str:
-    r"""Text that stays on one line and cannot steer a terminal.
-
-    Control characters, line ends, direction overrides and unpaired surrogates are written as
-    Python writes them.
-
-    Args:
-        text: Any text.
-        limit: Characters to keep, at most; the middle of what is longer is left out.
-
-    Example:
-        >>> clean("a\nb\x1b[31m")
-        'a\\nb\\x1b[31m'
-        >>> clean("abcdefghij", 7)
-        'abc…hij'
-    """
-    shown = str(text)
-    if limit is not None and len(shown) > limit:
-        left = limit // 2
-        shown = f"{shown[:left]}…{shown[len(shown) - (limit - left - 1) :]}"
-    return "".join(
-        repr(c)[1:-1] if unicodedata.category(c)[0] == "C" or c in "\u2028\u2029" else c
-        for c in shown
-    )
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> count(1, "unit"), count(2_000, "unit")
-        ('1 unit', '2,000 units')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def percent(share: float) -> str:
-    """A share with two digits, and never rounded to nothing.
-
-    Example:
-        >>> percent(0.416), percent(0.0004), percent(0.0), percent(1.0)
-        ('42 %', '0.04 %', '0 %', '100 %')
-    """
-    return f"{share:.0%}"[:-1] + " %" if share >= 0.1 else f"{share * 100:.2g} %"
+#: What makes a unit one of a kind.
+MEANINGS = {
+    "healthy": "fires on some examples, varies, and learns",
+    "linear": "fired on every example: its activation never bent anything, which costs nothing",
+    "ignored": "every weight that reads it is 0",
+    "dormant": "its mean output is at most 2.5% of the site's mean",
+    "unvisited": "its site received no example",
+    "starved": "fires and varies, but its gradient is too small to move its weights",
+    "duplicate": "had the same pre-activation as another unit of its site on every example",
+    "constant": "its output did not vary",
+    "saturated": "sat at a flat end of its activation on at least 95% of the examples",
+    SO_FAR: f"never fired, on fewer than the {CERTAIN_EXAMPLES} examples that make it certain",
+    "dead": "fired on no example, and its output did not vary",
+    "nonfinite": "its values or gradients were NaN or infinite",
+}
+ADVICE = 2  # remedies named where room is short
 
 
 def split(site: SiteReport) -> dict[str, int]:
@@ -97,147 +47,105 @@ def totals(report: Report) -> dict[str, int]:
     return {kind: number for kind, number in whole.items() if number}
 
 
-def listing(counts: dict[str, int]) -> str:
+def listing(counts: Mapping[str, int]) -> str:
     """The kinds that are not healthy with their numbers, the most severe first.
 
     Example:
         >>> listing({"healthy": 9, "duplicate": 1, "dead": 30})
         '30 dead, 1 duplicate'
+        >>> listing({"healthy": 9})
+        'healthy'
     """
-    return ", ".join(f"{counts[k]:,} {k}" for k in _severest() if k in counts and k != "healthy")
+    named = [f"{counts[k]:,} {k}" for k in severest() if k in counts and k != "healthy"]
+    return ", ".join(named) or "healthy"
 
 
-def _severest() -> list[str]:
+def severest() -> list[str]:
     """Kinds in the order of the states; what is only silent so far comes after what is sick."""
     first = [state for state in STATES if state in SICK]
     return [*first, SO_FAR, *(state for state in STATES if state not in SICK)]
 
 
+def kind(unit: UnitReport) -> str:
+    """The kind of a unit: its state, unless that is not certain."""
+    return unit.state if unit.certain else SO_FAR
+
+
+# -- the head ---------------------------------------------------------------------------------
+
+
 def headline(report: Report) -> str:
-    """The verdict in one or two sentences."""
+    """The verdict in one sentence, followed by what limits it."""
+    return " ".join(sentences(report))
+
+
+def sentences(report: Report) -> list[str]:
+    """The sentences of the headline; the first is the verdict."""
     counts = totals(report)
     units = sum(counts.values())
     if not units:
-        return "Nothing to judge: no nonlinearity with units was seen."
+        return ["Nothing to judge: no nonlinearity with units was seen."]
     if set(counts) == {"unvisited"}:
-        return f"Nothing to judge: none of {count(units, 'unit')} received an example in any exam."
+        return [
+            f"Nothing to judge: none of {count(units, 'unit')} received an example in any exam."
+        ]
     sick = {kind: number for kind, number in counts.items() if kind in SICK}
-    number = sum(sick.values())
-    if not sick:
-        said = f"none of {_units_in_sites(report, units)} is sick"
-    elif len(sick) == 1:
-        said = f"{number:,} of {_units_in_sites(report, units)} {_are(number)} {next(iter(sick))}"
-    else:
-        said = f"{number:,} of {_units_in_sites(report, units)} are sick: {listing(sick)}"
-    if sick:
-        said += f" ({percent(number / units)}){_worst(report)}"
-        if report.verdict == "healthy":
-            said += f", below {percent(WARNING_SHARE)} of every site"
-    unsure = counts.get(SO_FAR, 0)
-    if unsure:
-        said += (
-            f". {unsure:,} more {_are(unsure)} silent so far"
-            if sick
-            else (f"; {unsure:,} {_are(unsure)} silent so far")
+    said = [_verdict(report, sick, units)]
+    if unsure := counts.get(SO_FAR, 0):
+        said.append(
+            f"{unsure:,} {'more ' if sick else ''}{_are(unsure)} {SO_FAR}, on fewer than the "
+            f"{CERTAIN_EXAMPLES} examples that make it certain."
         )
-        said += f", on fewer than the {CERTAIN_EXAMPLES} examples that would make it certain"
-    return f"{said[0].upper()}{said[1:]}."
+    if early := unexamined(report):
+        said.append(f"No exam came after step {early[0]:,} of {early[1]:,}.")
+    return said
+
+
+def _verdict(report: Report, sick: Mapping[str, int], units: int) -> str:
+    whole = f"{count(units, 'unit')} in {count(len(report.sites), 'site')}"
+    if not sick:
+        return f"None of {whole} is sick."
+    number = sum(sick.values())
+    kinds = next(iter(sick)) if len(sick) == 1 else f"sick: {listing(sick)}"
+    said = f"{number:,} of {whole} {_are(number)} {kinds} ({percent(number / units)})"
+    said += _worst(report)
+    if report.verdict == "healthy":
+        said += f", below {percent(DEFAULT.warning_share)} of every site"
+    return f"{said}."
 
 
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _units_in_sites(report: Report, units: int) -> str:
-    return f"{count(units, 'unit')} in {count(len(report.sites), 'site')}"
-
-
 def _worst(report: Report) -> str:
     """Where the sick units are, when there is more than one site."""
-    if len(report.sites) < 2:
+    sick = [_sick(site) for site in report.sites]
+    most = max(range(len(sick)), key=sick.__getitem__)
+    if len(sick) < 2:
         return ""
-    sick = {site.name: _sick(site) for site in report.sites}
-    name = max(sick, key=sick.__getitem__)
-    everywhere = "all" if sick[name] == sum(sick.values()) else f"{sick[name]:,} of them"
-    return (
-        f", {everywhere} in {clean(name, NAME)}"
-        if sum(sick.values()) > 1
-        else (f", in {clean(name, NAME)}")
-    )
+    if 2 * sick[most] < sum(sick):
+        return f", spread over {sum(map(bool, sick))} sites"
+    where = f"in site {named(report.sites[most].name)}"
+    if sum(sick) == 1:
+        return f", {where}"
+    return f", {'all' if sick[most] == sum(sick) else f'{sick[most]:,} of them'} {where}"
 
 
 def _sick(site: SiteReport) -> int:
     return sum(number for kind, number in split(site).items() if kind in SICK)
 
 
-def worst_sites(report: Report, most: int) -> tuple[SiteReport, ...]:
-    """At most ``most`` sites, those with the largest sick shares, in the order of the model."""
-
-    def badness(site: SiteReport) -> tuple[float, float]:
-        healthy = site.states.get("healthy", 0)
-        return _sick(site) / max(site.units, 1), 1 - healthy / max(site.units, 1)
-
-    kept = sorted(report.sites, key=badness, reverse=True)[:most]
-    names = {site.name for site in kept}
-    return tuple(site for site in report.sites if site.name in names)
+def unexamined(report: Report) -> tuple[int, int] | None:
+    """Step of the last exam and steps of the run, when more than half of them came after it."""
+    steps = int(report.run.get("steps") or 0)
+    if report.kind == "examination" or not report.exams or steps < 10:
+        return None
+    last = report.exams[-1][0]
+    return (last, steps) if last < steps / 2 else None
 
 
-def title(report: Report) -> str:
-    """What was watched: its name, its id, and how it ended."""
-    run = report.run
-    if report.kind == "examination":
-        return f"examination of {clean(run.get('name') or 'a model', NAME)}"
-    name = clean(run.get("name") or "run", NAME)
-    parts = [f"{name} ({clean(run['id'], NAME)})" if run.get("id") else name]
-    status = run.get("status") or "running"
-    step = count(int(run.get("steps") or 0), "step")
-    parts.append(
-        {
-            "failed": f"the program failed after {step}",
-            "interrupted": f"interrupted after {step}",
-            "running": f"running, {step} so far",
-        }.get(str(status), step)
-    )
-    return " · ".join(parts)
-
-
-def facts(report: Report) -> str:
-    """Size and cost of the run."""
-    run = report.run
-    parts = []
-    if run.get("examples"):
-        parts.append(count(int(run["examples"]), "example"))
-    if run.get("seconds") is not None:
-        parts.append(duration(float(run["seconds"])))
-    if run.get("device"):
-        parts.append(clean(run["device"], NAME))
-    if int(run.get("world_size") or 1) > 1:
-        parts.append(count(int(run["world_size"]), "process").replace("processs", "processes"))
-    overhead = run.get("overhead") or {}
-    if report.kind != "examination" and overhead.get("measured") is not None:
-        exams = count(int(overhead.get("exams") or 0), "exam")
-        budget = overhead.get("budget")
-        of = "" if budget is None else f" of at most {percent(float(budget))}"
-        parts.append(f"watching took {percent(float(overhead['measured']))}{of} ({exams})")
-    treatments = run.get("treatments") or ()
-    if treatments:
-        parts.append("treated with " + ", ".join(clean(one, NAME) for one in treatments))
-    return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    Example:
-        >>> duration(0.31), duration(12.34), duration(4000)
-        ('0.3 s', '12 s', '1 h 7 min')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+# -- findings ---------------------------------------------------------------------------------
 
 
 def message(text: str, sites: Iterable[str]) -> str:
@@ -254,15 +162,72 @@ def message(text: str, sites: Iterable[str]) -> str:
     return said if said.endswith(".") else f"{said}."
 
 
+def advice(finding: Finding) -> list[tuple[str, str]]:
+    """What to do about a finding first: treatment and reason; nothing for mere information."""
+    return [] if finding.severity == "info" else remedies(finding)[:ADVICE]
+
+
+def remedies(finding: Finding) -> list[tuple[str, str]]:
+    """All that may help: treatment and reason."""
+    return [(clean(one.treatment, NAME), clean(one.why, 300)) for one in finding.remedies]
+
+
+def evidence(finding: Finding) -> list[tuple[str, str]]:
+    """The numbers that a finding rests on: what each is, and its value."""
+    return [
+        (
+            _EVIDENCE.get(key) or clean(key.replace("_", " "), NAME),
+            "below 1e-9" if 0 < value < 1e-9 else number(value),
+        )
+        for key, value in finding.evidence.items()
+    ]
+
+
+_EVIDENCE = {
+    "units": "units of the site",
+    "affected": "units affected",
+    "examples": "examples",
+    "firing_rate_upper": "firing rate at most, at 99% confidence",
+    "silent_by_chance": "units silent by chance, if each fired on 1% of examples",
+}
+
+
+# -- sites and units --------------------------------------------------------------------------
+
+
+def worst_sites(report: Report, most: int) -> tuple[SiteReport, ...]:
+    """At most ``most`` sites, those with the largest sick shares, in the order of the model."""
+
+    def badness(place: int) -> tuple[float, float]:
+        site = report.sites[place]
+        healthy = site.states.get("healthy", 0)
+        return _sick(site) / max(site.units, 1), 1 - healthy / max(site.units, 1)
+
+    kept = sorted(range(len(report.sites)), key=badness, reverse=True)[:most]
+    return tuple(report.sites[place] for place in sorted(kept))
+
+
 @dataclass(frozen=True)
 class Group:
-    """Units of one site that came to the same state at the same time."""
+    """Units of one site in the same state; those that were born dead apart.
+
+    Attributes:
+        site: Name of the site.
+        units: Their indices.
+        kind: Their kind.
+        since: When they died.
+        examples: Examples that the statement rests on, at the least.
+        fires: Upper bound of the firing rate, at the most.
+        margin: How far they were from firing, at the least.
+    """
 
     site: str
     units: tuple[int, ...]
-    state: str
+    kind: str
     since: str
-    evidence: str
+    examples: str
+    fires: str
+    margin: str
 
 
 def groups(report: Report, most: int) -> tuple[list[Group], int]:
@@ -272,101 +237,65 @@ def groups(report: Report, most: int) -> tuple[list[Group], int]:
         report: The report.
         most: Number of groups, at most.
     """
-    found: dict[tuple[str, str, str], list[UnitReport]] = {}
+    found: dict[tuple[str, str, bool], list[UnitReport]] = {}
     for unit in report.units:
-        kind = unit.state if unit.certain else SO_FAR
-        found.setdefault((unit.site, kind, since(unit)), []).append(unit)
-    order = _severest()
+        found.setdefault((unit.site, kind(unit), _born_dead(unit)), []).append(unit)
+    order = severest()
     # Sick units first; among them the states as they are checked, then the largest groups.
     ranked = sorted(found.items(), key=lambda item: (order.index(item[0][1]), -len(item[1])))
     worth = [item for item in ranked if item[0][1] in SICK or item[0][1] == SO_FAR] or ranked
     shown = [
-        Group(site, tuple(u.unit for u in members), kind, when, _evidence(members))
-        for (site, kind, when), members in worth[:most]
+        Group(site, tuple(u.unit for u in members), which, since(members), *rests_on(members))
+        for (site, which, _), members in worth[:most]
     ]
     return shown, sum(len(members) for _, members in worth[most:])
 
 
-def since(unit: UnitReport) -> str:
-    """When a unit died, as far as it is known."""
-    if unit.state != "dead":
-        return ""
-    if unit.since_after is None:
-        return "the start" if unit.cause == "born-dead" else ""
-    if unit.since_step is None:
-        return f"after step {unit.since_after:,}"
-    if unit.since_exact:
-        return f"step {unit.since_step:,}"
-    return f"step {unit.since_after + 1:,} to {unit.since_step:,}"
+def _born_dead(unit: UnitReport) -> bool:
+    return unit.state == "dead" and unit.since_after is None
 
 
-def _evidence(members: Sequence[UnitReport]) -> str:
-    """What the state of all of these units rests on at the least."""
-    least = min(members, key=lambda unit: unit.examples)
-    if least.state != "dead":
-        return f"{count(least.examples, 'example')}"
-    said = f"silent on {count(least.examples, 'example')}"
-    upper = [u.firing_rate_upper for u in members if u.firing_rate_upper is not None]
-    if upper:
-        said += f", fires on < {percent(max(upper))}"
-    margins = [unit.evidence["margin"] for unit in members if "margin" in unit.evidence]
-    if margins:
-        said += f", {-max(margins):.2g} σ short"
-    return said
-
-
-def ranges(units: Sequence[int], most: int = 4) -> str:
-    """Indices of units, shortened.
+def since(members: Sequence[UnitReport]) -> str:
+    """When units died that are all dead, as far as it is known; empty for others.
 
     Example:
-        >>> ranges([1, 2, 3, 7, 9, 12, 20, 21])
-        '1–3, 7, 9, 12 and 2 more'
+        >>> since([UnitReport("a", 0, "dead", since_step=8, since_exact=True, since_after=7)])
+        'step 8'
     """
-    runs: list[list[int]] = []
-    for unit in sorted(units):
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1][1] = unit
-        else:
-            runs.append([unit, unit])
-    shown = ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in runs[:most])
-    left = sum(b - a + 1 for a, b in runs[most:])
-    return f"{shown} and {left:,} more" if left else shown
-
-
-def deaths(report: Report) -> str:
-    """How many units died, and when."""
-    total = sum(number for _, number in report.deaths)
-    born = sum(number for step, number in report.deaths if step == 0)
-    later = [(step, number) for step, number in report.deaths if step > 0]
-    if not total:
+    if any(unit.state != "dead" for unit in members):
         return ""
-    parts = [f"{born:,} before the first update"] if born else []
-    if later:
-        first, last = later[0][0], later[-1][0]
-        died = sum(number for _, number in later)
-        when = f"at step {first:,}" if first == last else f"from step {first:,} to {last:,}"
-        parts.append(f"{died:,} {when}")
-        step, most = max(later, key=lambda pair: pair[1])
-        if most > 1 and len(later) > 1:
-            parts.append(f"most at step {step:,} ({most:,})")
-    return ", ".join(parts)
+    after = [unit.since_after for unit in members if unit.since_after is not None]
+    if not after:
+        return "born dead" if members[0].cause == "born-dead" else ""
+    known = [unit.since_step for unit in members if unit.since_step is not None]
+    if len(known) < len(members):
+        return f"after step {min(after):,}"
+    exact = all(unit.since_exact for unit in members)
+    first, last = (min(known) if exact else min(after) + 1), max(known)
+    return f"step {first:,}" if first == last else f"step {first:,}–{last:,}"
 
 
-def timeline(report: Report, bins: int) -> list[int]:
-    """Deaths in ``bins`` equal parts of the run."""
-    last = max([int(report.run.get("steps") or 0), *(step + 1 for step, _ in report.deaths)])
-    bins = max(1, min(bins, last))
-    numbers = [0] * bins
-    for step, number in report.deaths:
-        numbers[min(step * bins // last, bins - 1)] += number
-    return numbers
+def rests_on(members: Sequence[UnitReport]) -> tuple[str, str, str]:
+    """What the state of all of these units rests on: examples, firing rate, margin."""
+    examples = f"{min(unit.examples for unit in members):,}"
+    upper = [unit.firing_rate_upper for unit in members if unit.firing_rate_upper is not None]
+    fires = f"≤ {percent(max(upper))}" if upper and members[0].examples else ""
+    margins = [unit.evidence["margin"] for unit in members if "margin" in unit.evidence]
+    return examples, fires, f"{max(margins):.2g} σ".replace("-", "−") if margins else ""
+
+
+# -- what is left -----------------------------------------------------------------------------
 
 
 def unseen(report: Report) -> list[tuple[str, str, str]]:
-    """What could not be seen: ``("not watched" or "lost", name, reason)``."""
+    """What could not be seen: ``("not watched", "lost" or "not examined", name, reason)``."""
+    early = unexamined(report)
+    late = f"steps {early[0] + 1:,} to {early[1] - 1:,}" if early else ""
+    why = "states are as of the last exam, and who died later is not known; raise --budget"
     return [
-        *(("not watched", clean(n, NAME), clean(why, 300)) for n, why in report.not_watched),
-        *(("lost", clean(what, NAME), clean(why, 300)) for what, why in report.lost),
+        *([("not examined", late, why)] if early else []),
+        *(("not watched", named(n), clean(why, 300)) for n, why in report.not_watched),
+        *(("lost", named(what), clean(why, 300)) for what, why in report.lost),
     ]
 
 
@@ -382,11 +311,9 @@ def commands(report: Report) -> list[tuple[str, str]]:
         (f"{again} --html report.html", "this report as a page"),
         (f"{again} --json -", "every unit, for programs"),
     ]
-    if report.verdict != "healthy":
-        program = _program(report)
-        following.append(
-            (f"flatline run --fail-on 'dead>5%' {program}", "exit with 10 while that holds")
-        )
+    if report.verdict != "healthy" and report.findings:
+        gate = f"flatline run --fail-on {report.findings[0].code} {_program(report)}"
+        following.append((gate, "status 10 while this is found"))
     return [pair for pair in following if clean(pair[0]) == pair[0]]
 
 

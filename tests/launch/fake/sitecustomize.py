@@ -1,4 +1,4 @@
-"""Stands in for flatline.api and for what shows: no torch, no store, and a log of every call."""
+"""Stands in for what watches, stores and shows: no torch, no store, and a log of every call."""
 
 import json
 import os
@@ -22,12 +22,13 @@ class Report:
     def __init__(self, status, units=10_000):
         self.status = status
         self.units = units
+        self.sites = [{"name": "0", "units": 100, "states": {"dead": 7, "healthy": 93}}]
 
     def to_dict(self):
         return {
             "schema": "flatline/1",
             "run": {"status": self.status},
-            "sites": [{"name": "0", "units": 100, "states": {"dead": 7, "healthy": 93}}],
+            "sites": self.sites,
             "units": [{"site": "0", "unit": unit} for unit in range(7)][: self.units],
             "findings": [{"code": "dying-relu", "severity": "warning"}],
         }
@@ -48,7 +49,7 @@ class Report:
             import time
 
             print("REPORTING", file=sys.stderr, flush=True)
-            time.sleep(30)
+            time.sleep(300)
         letter = os.environ.get("FAKE_COLOUR")
         mark = "" if letter is None else "[red]1[/red] " if letter == "1" else f"{letter} "
         yield f"{mark}REPORT {self.status}"
@@ -90,7 +91,7 @@ for name in os.environ.get("FAKE_IMPORTS", "").split():
     __import__(name)
 
 
-def build(recording, units):
+def build(recording, units, store):
     return Report(recording.facts["status"], units)
 
 
@@ -99,7 +100,8 @@ def render_runs(listed):
 
 
 HOMES = {
-    "flatline.api": (StopTraining, Session, Case, examine_case),
+    "flatline.api": (Case, examine_case),
+    "flatline.session": (StopTraining, Session),
     "flatline.show.report": (build,),
     "flatline.show.terminal": (render_runs,),
 }

@@ -1,127 +1,50 @@
-"""Statements about the model: what is wrong, on what evidence, how bad, what may help.
-
-A finding is one small function of the chart, registered with :func:`finding`; its docstring says
-what it rests on, where its threshold lies, and which false alarms it avoids. Only units whose
-state is certain count.
-"""
+"""Findings about shares of units in some state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from flatline.diagnose.certainty import firing_rate_upper
-from flatline.diagnose.names import CODES as CODES
-from flatline.diagnose.names import SEVERITIES as SEVERITIES
+from flatline.diagnose.chart import Chart
+from flatline.diagnose.findings.base import SEVERITIES, Finding, Remedy, finding
 from flatline.diagnose.states import DORMANT_SCORE, SATURATED_SHARE, States
+from flatline.diagnose.thresholds import Thresholds
 
 Bool = npt.NDArray[np.bool_]
-
-
-WARNING_SHARE = 0.05
-CRITICAL_SHARE = 0.30
-CRITICAL_UNITS = 8
-LINEAR_SHARE = 0.30
 # At this rate or above a unit would be called alive; see the evidence `silent_by_chance`.
 _RATE = 0.01
 
 
-@dataclass(frozen=True)
-class Remedy:
-    """A treatment that may help, and why."""
-
-    treatment: str
-    why: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A statement about the model.
-
-    Attributes:
-        code: One of :data:`CODES`.
-        severity: One of :data:`SEVERITIES`.
-        sites: Names of the sites concerned, the worst first.
-        share: Share of the worst site's units.
-        message: One sentence with numbers.
-        evidence: The numbers the statement rests on, about the worst site.
-        remedies: What may help.
-    """
-
-    code: str
-    severity: str
-    sites: tuple[str, ...]
-    share: float
-    message: str
-    evidence: dict[str, float] = field(default_factory=dict)
-    remedies: tuple[Remedy, ...] = ()
-
-
-Chart = Sequence[States]
-Search = Callable[[Chart], Finding | None]
-_SEARCHES: dict[str, Search] = {}
-
-
-def finding(code: str) -> Callable[[Search], Search]:
-    """Registers a function that looks for the finding ``code`` in a chart."""
-    if code not in CODES:
-        raise ValueError(f"expected a code among {', '.join(CODES)}, found {code!r}")
-
-    def register(search: Search) -> Search:
-        _SEARCHES[code] = search
-        return search
-
-    return register
-
-
-def find(chart: Chart) -> tuple[Finding, ...]:
-    """All findings in the states of a model's sites, the most severe first."""
-    found = [one for search in _SEARCHES.values() if (one := search(chart)) is not None]
-    found.sort(key=lambda one: (-SEVERITIES.index(one.severity), -one.share))
-    return tuple(found)
-
-
-def verdict(findings: Sequence[Finding]) -> str:
-    """``"sick"``, ``"warning"`` or ``"healthy"``, by the highest severity.
-
-    Example:
-        >>> verdict([])
-        'healthy'
-    """
-    words = {"critical": "sick", "warning": "warning", "info": "healthy"}
-    highest = max((SEVERITIES.index(one.severity) for one in findings), default=0)
-    return words[SEVERITIES[highest]]
-
-
-def _share_severity(states: States, affected: Bool) -> str:
+def _share_severity(states: States, affected: Bool, thresholds: Thresholds) -> str:
     """How much a share of units matters, by the harm it may do."""
     share = float(affected.mean())
     still = affected | states.are("dead", "constant")
     if still.all():
         return "critical"  # nothing passes the site any more
-    hidden_and_wide = bool(states.site.reads) and len(affected) >= CRITICAL_UNITS
-    if share >= CRITICAL_SHARE and hidden_and_wide:
+    hidden_and_wide = bool(states.site.reads) and len(affected) >= thresholds.critical_units
+    if share >= thresholds.critical_share and hidden_and_wide:
         return "critical"
-    return "warning" if share >= WARNING_SHARE else "info"
+    return "warning" if share >= thresholds.warning_share else "info"
 
 
-def _advisory_severity(states: States, affected: Bool) -> str:
+def _advisory_severity(states: States, affected: Bool, thresholds: Thresholds) -> str:
     """Severity of what costs capacity at most: never critical."""
-    wide = bool(states.site.reads) and len(affected) >= CRITICAL_UNITS
-    return "warning" if affected.mean() >= CRITICAL_SHARE and wide else "info"
+    wide = bool(states.site.reads) and len(affected) >= thresholds.critical_units
+    return "warning" if affected.mean() >= thresholds.critical_share and wide else "info"
 
 
-def _info(states: States, affected: Bool) -> str:
+def _info(states: States, affected: Bool, thresholds: Thresholds) -> str:
     return "info"
 
 
 def _by_share(
+    chart: Chart,
     code: str,
     affected: Mapping[str, tuple[States, Bool]],
-    severity: Callable[[States, Bool], str],
+    severity: Callable[[States, Bool, Thresholds], str],
     says: Callable[[States, Bool], str],
     *,
     least: float = 0.0,
@@ -130,6 +53,7 @@ def _by_share(
     """A finding about a share of units, led by the site that is worst off.
 
     Args:
+        chart: The chart.
         code: Its code.
         affected: Per site, its states and which units are affected.
         severity: Severity at one site.
@@ -140,7 +64,8 @@ def _by_share(
     hit = [(s, mask) for s, mask in affected.values() if mask.any() and mask.mean() >= least]
     if not hit:
         return None
-    levels = {s.site.name: SEVERITIES.index(severity(s, mask)) for s, mask in hit}
+    limits = chart.thresholds
+    levels = {s.site.name: SEVERITIES.index(severity(s, mask, limits)) for s, mask in hit}
     hit.sort(key=lambda pair: (-levels[pair[0].site.name], -pair[1].mean()))
     states, mask = hit[0]
     message = f"{_who(states, mask)} {says(states, mask)}{_others(hit[1:])}"
@@ -159,13 +84,13 @@ def _by_share(
 
 def _who(states: States, mask: Bool) -> str:
     site, number = states.site, int(mask.sum())
-    return f"{number:,} of {len(mask):,} units of {site.name} ({site.activation.name})"
+    return f"{number:,} of {len(mask):,} units of site {site.name} ({site.activation.name})"
 
 
 def _others(rest: Sequence[tuple[States, Bool]]) -> str:
     if not rest:
         return ""
-    named = ", ".join(f"{s.site.name} {mask.mean():.0%}" for s, mask in rest[:3])
+    named = ", ".join(f"{s.site.name}: {mask.mean():.0%}" for s, mask in rest[:3])
     more = f" and {len(rest) - 3:,} more" if len(rest) > 3 else ""
     sites = "one more site" if len(rest) == 1 else f"{len(rest):,} more sites"
     return f"; the same in {sites} ({named}{more})"
@@ -178,7 +103,7 @@ def _in_state(chart: Chart, *names: str) -> dict[str, tuple[States, Bool]]:
 def _silence(states: States, mask: Bool) -> str:
     """What is known about silence, with its bound."""
     n = int(states.examples[mask].min())
-    return f"{n:,} examples (firing rate below {float(firing_rate_upper(n)):.2g}, 99 % confidence)"
+    return f"{n:,} examples (firing rate below {float(firing_rate_upper(n)):.2g}, 99% confidence)"
 
 
 def _with_chance(found: Finding | None) -> Finding | None:
@@ -232,6 +157,7 @@ def born_dead(chart: Chart) -> Finding | None:
     found = {s.site.name: (s, s.are("dead") & (s.last_life < 0)) for s in chart if s.watched}
     return _with_chance(
         _by_share(
+            chart,
             "born-dead",
             found,
             _share_severity,
@@ -269,6 +195,7 @@ def dying_relu(chart: Chart) -> Finding | None:
 
     return _with_chance(
         _by_share(
+            chart,
             "dying-relu",
             found,
             _share_severity,
@@ -295,6 +222,7 @@ def saturation(chart: Chart) -> Finding | None:
         s.site.name: (s, s.are("saturated") | (_died(s) if _saturates(s) else False)) for s in chart
     }
     return _by_share(
+        chart,
         "saturation",
         found,
         _share_severity,
@@ -332,6 +260,7 @@ def duplicate_units(chart: Chart) -> Finding | None:
     without being copies.
     """
     return _by_share(
+        chart,
         "duplicate-units",
         _in_state(chart, "duplicate"),
         _share_severity,
@@ -353,6 +282,7 @@ def dormant_units(chart: Chart) -> Finding | None:
     sparse codes, in which some units are quiet by design: at most a warning, and only from 30 %.
     """
     return _by_share(
+        chart,
         "dormant-units",
         _in_state(chart, "dormant"),
         _advisory_severity,
@@ -360,7 +290,7 @@ def dormant_units(chart: Chart) -> Finding | None:
             f"gave at most {DORMANT_SCORE:.1%} of the site's mean output over "
             f"{s.examples[m].min():,} examples"
         ),
-        least=WARNING_SHARE,
+        least=chart.thresholds.warning_share,
         remedies=lambda _: (Remedy("revive=redo", "resets units that give next to nothing"),),
     )
 
@@ -374,11 +304,12 @@ def ignored_units(chart: Chart) -> Finding | None:
     with their first update.
     """
     return _by_share(
+        chart,
         "ignored-units",
         _in_state(chart, "ignored"),
         _advisory_severity,
         lambda s, m: "were read by weights that are all 0",
-        least=WARNING_SHARE,
+        least=chart.thresholds.warning_share,
     )
 
 
@@ -390,13 +321,14 @@ def linear_units(chart: Chart) -> Finding | None:
     Avoids: alarm. Such units are affine on this data only, and cost nothing but a fold.
     """
     return _by_share(
+        chart,
         "linear-units",
         _in_state(chart, "linear"),
         _info,
         lambda s, m: (
             f"were straight lines: they fired on every one of {s.examples[m].min():,} examples"
         ),
-        least=LINEAR_SHARE,
+        least=chart.thresholds.linear_share,
     )
 
 
@@ -408,6 +340,7 @@ def unvisited_units(chart: Chart) -> Finding | None:
     was never chosen or a branch that was never taken may be sound.
     """
     return _by_share(
+        chart,
         "unvisited-units",
         _in_state(chart, "unvisited"),
         _info,

@@ -1,0 +1,252 @@
+"""Why each dead unit died, and the numbers that say so.
+
+The change of a unit's mean pre-activation between the last exam before its death and the first
+after it is the sum of what bias, weights and inputs did (:mod:`flatline.sense.drift`); the steps
+around the death say whether one update did it. The first rule that holds names the cause, from the
+most certain evidence to the least; where none holds, the cause is unknown, and the numbers are kept
+all the same so that a reader can disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from flatline.diagnose.chart import Chart
+from flatline.diagnose.context import Context
+from flatline.diagnose.names import CAUSES, STATES
+from flatline.diagnose.states import States
+from flatline.sense.history import Autopsy
+
+Double = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+Long = npt.NDArray[np.int64]
+
+#: Units that must die in one step before their number says anything of that step.
+_BURST_UNITS = 3
+#: Part of what moved z̄ towards silence that makes a term the mover.
+_MOST = 0.5
+#: Part of the change since the start below which the last change alone is not the story.
+_STORY = 0.25
+
+
+@dataclass(frozen=True)
+class Causes:
+    """Why units of one site died. All arrays have one entry per unit.
+
+    Attributes:
+        code: Index into :data:`~flatline.diagnose.names.CAUSES`; -1 for a unit that is not dead.
+        evidence: Numbers by name, see :class:`Case`; NaN where one is not known.
+    """
+
+    code: npt.NDArray[np.int8]
+    evidence: Mapping[str, Double]
+
+    def of(self, unit: int) -> str | None:
+        """The cause of one unit; ``None`` for a unit that is not dead."""
+        return CAUSES[self.code[unit]] if self.code[unit] >= 0 else None
+
+    def numbers(self, unit: int) -> dict[str, float]:
+        """What is known about the death of one unit."""
+        found = {name: float(values[unit]) for name, values in self.evidence.items()}
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """The evidence on dead units of one site, one entry per dead unit; NaN where not known.
+
+    Attributes:
+        z_change: Change of z̄ between the exams around the death.
+        bias: Part of it from the bias.
+        weight: Part of it from the weights.
+        input: Part of it from the inputs.
+        bias_share: Share of the bias in what moved z̄ towards silence: since the exam before, or
+            since the start where most of the way was made earlier.
+        weight_share: Share of the weights.
+        input_share: Share of the inputs.
+        shift: What one update moved z̄, in spreads of z: the mean over the steps between the
+            exams, or the largest that was measured at the site, whichever is more.
+        lr: Learning rate of the fatal update.
+        gradient_ratio: Gradient norm at the fatal update, in medians of the steps before.
+        loss_ratio: Loss after the fatal update, in medians of the steps before.
+        burst: Share of the site's units that died in the same step.
+        upstream: Share of the units upstream that were dead by then.
+        upstream_before: The same just before.
+        shrinkage: Spread of z after the death, in spreads at the start.
+        decay: Factor by which decay alone had shrunk the weights since the start.
+        decay_ratio: Pull of the decay on the weights, in pulls of the loss.
+        data_shift: Change of the data's means since the start, in standard deviations.
+    """
+
+    z_change: Double
+    bias: Double
+    weight: Double
+    input: Double
+    bias_share: Double
+    weight_share: Double
+    input_share: Double
+    shift: Double
+    lr: Double
+    gradient_ratio: Double
+    loss_ratio: Double
+    burst: Double
+    upstream: Double
+    upstream_before: Double
+    shrinkage: Double
+    decay: Double
+    decay_ratio: Double
+    data_shift: Double
+
+
+def attribute(chart: Chart) -> dict[str, Causes]:
+    """The cause of every death, by site.
+
+    Example:
+        >>> attribute(Chart([]))
+        {}
+    """
+    context = Context(chart.history)
+    return {states.site.name: _site(chart, context, states) for states in chart}
+
+
+def _site(chart: Chart, context: Context, states: States) -> Causes:
+    code = np.where(states.code == STATES.index("nonfinite"), CAUSES.index("non-finite"), -1)
+    code = code.astype(np.int8)
+    units = np.flatnonzero(states.code == STATES.index("dead"))
+    if not len(units) or not states.watched:
+        code[units] = CAUSES.index("unknown")
+        return Causes(code, {})
+    case = _case(chart, context, states, units)
+    rules = _rules(chart, states, units, case)
+    which = np.select([holds for _, holds in rules], np.arange(len(rules)), default=len(rules))
+    names = [*(name for name, _ in rules), "unknown"]
+    code[units] = np.array([CAUSES.index(name) for name in names], np.int8)[which]
+    evidence: dict[str, Double] = {}
+    for entry in fields(case):
+        whole = np.full(len(code), np.nan)
+        whole[units] = getattr(case, entry.name)
+        evidence[entry.name] = whole
+    return Causes(code, evidence)
+
+
+def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[str, Bool]]:
+    """Each cause with the units it may be of; the first that holds counts."""
+    limits = chart.thresholds
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unknown = np.isnan(case.bias_share)
+        inputs = case.input_share >= _MOST
+        own = case.bias_share + case.weight_share
+        ordered = case.upstream_before >= limits.upstream_share
+        fewer = case.upstream - case.upstream_before >= 1 - limits.upstream_share
+        starved = (case.upstream >= limits.upstream_share) & (ordered | inputs | unknown)
+        starved |= inputs & fewer & (case.upstream >= _MOST)
+        collapsed = case.shrinkage <= limits.shrinkage
+        by_decay = np.log(case.decay) / np.log(case.shrinkage) >= limits.decay_share
+        by_decay |= case.decay_ratio >= 1
+        several = case.burst * len(states.code) >= _BURST_UNITS
+        abrupt = (case.gradient_ratio >= limits.spike_ratio) | (case.shift >= limits.large_shift)
+        abrupt |= several & (case.burst >= limits.burst_share)
+        shifted = case.data_shift >= limits.data_shift
+        return [
+            ("born-dead", states.last_life[units] < 0),
+            ("saturation", np.full(len(units), _saturates(states))),
+            ("upstream-death", starved),
+            ("weight-decay", collapsed & by_decay),
+            ("input-shift", shifted & (inputs | unknown)),
+            ("step-too-large", abrupt),
+            ("input-shift", inputs),
+            ("bias-drift", (case.bias_share >= case.weight_share) & (own >= _MOST)),
+            ("weight-drift", own >= _MOST),
+        ]
+
+
+def _saturates(states: States) -> bool:
+    """Whether a unit of this site that does not fire sits on a rail."""
+    return any(low == -np.inf for low, _ in states.site.activation.rails)
+
+
+def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
+    site, history = states.site, chart.history
+    terms = _terms(history.autopsies.get(site.name, Autopsy.empty()), units)
+    died, after = states.since_step[units], np.maximum(states.since_after[units], 0)
+    shares = _shares(states, terms)
+    exam = np.where(np.isfinite(terms["before"]), terms["before"], after)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrinkage = terms["spread_after"] / terms["spread_first"]
+        update = np.abs(terms["bias"] + terms["weight"]) / terms["spread_before"]
+        rate = update / np.maximum(terms["step"] - terms["before"], 1)
+        measured = context.largest(site.name, "shift_high", exam, died - 1)
+    return Case(
+        z_change=terms["z_after"] - terms["z_before"],
+        bias=terms["bias"],
+        weight=terms["weight"],
+        input=terms["input"],
+        bias_share=shares[0],
+        weight_share=shares[1],
+        input_share=shares[2],
+        shift=np.fmax(rate, measured),
+        lr=context.lr(after),
+        gradient_ratio=context.gradient_ratio(after, died),
+        loss_ratio=context.loss_ratio(after, died),
+        burst=_burst(states, units),
+        upstream=_upstream(chart, states, died),
+        upstream_before=_upstream(chart, states, np.minimum(died - 1, exam)),
+        shrinkage=shrinkage,
+        decay=context.decayed(site.name, died),
+        decay_ratio=context.largest(site.name, "decay_ratio", exam, died - 1),
+        data_shift=_data_shift(chart, context, exam, terms["step"]),
+    )
+
+
+def _terms(autopsy: Autopsy, units: Long) -> dict[str, Double]:
+    """Numbers of the autopsy for these units; NaN where there was none."""
+    place = np.searchsorted(autopsy.units, units)
+    known = place < len(autopsy.units)
+    known[known] = autopsy.units[place[known]] == units[known]
+    found = {}
+    for entry in fields(autopsy):
+        column = np.full(len(units), np.nan)
+        column[known] = getattr(autopsy, entry.name)[place[known]]
+        found[entry.name] = column
+    return found
+
+
+def _shares(states: States, terms: Mapping[str, Double]) -> Double:
+    """Shares of bias, weights and inputs in what moved z̄ towards silence, ``(3, units)``."""
+    lately = np.stack([terms["bias"], terms["weight"], terms["input"]])
+    ever = np.stack([terms["bias_first"], terms["weight_first"], terms["input_first"]])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # A unit above the last place where the activation bends was driven up.
+        way = np.where(terms["z_after"] > states.site.activation.fires[-1][1], 1.0, -1.0)
+        whole = np.isfinite(ever.sum(axis=0))
+        early = whole & (way * lately.sum(axis=0) < _STORY * way * ever.sum(axis=0))
+        towards = np.maximum(way * np.where(early, ever, lately), 0)
+        return np.asarray(towards / towards.sum(axis=0))
+
+
+def _burst(states: States, units: Long) -> Double:
+    """Share of the site's units that died in the same step; only exact steps can coincide."""
+    step, exact = states.since_step[units], states.since_exact[units]
+    _, inverse, count = np.unique(step, return_inverse=True, return_counts=True)
+    return np.where(exact, count[inverse] / len(states.code), np.nan)
+
+
+def _upstream(chart: Chart, states: States, step: npt.NDArray[np.generic]) -> Double:
+    """Share of the units upstream that were dead at each of the steps."""
+    above = [chart.of(name) for name in chart.upstream[states.site.name]]
+    if not above:
+        return np.full(len(step), np.nan)
+    dead = [one.since_step[one.code == STATES.index("dead")] for one in above]
+    born = np.sort(np.concatenate(dead))
+    total = sum(len(one.code) for one in above)
+    return np.searchsorted(born, step.astype(np.float64), side="right") / total
+
+
+def _data_shift(chart: Chart, context: Context, before: Double, step: Double) -> Double:
+    """The largest change of the means of any data that the model was given."""
+    shifts = [context.largest(site.name, "data_shift", before, step) for site in chart.sites]
+    return np.asarray(np.fmax.reduce(shifts))

@@ -1,0 +1,13 @@
+"""Statements about the model: what is wrong, on what evidence, how bad, what may help."""
+
+from __future__ import annotations
+
+# Importing a module registers its findings.
+from flatline.diagnose.findings import units as _units  # noqa: F401
+from flatline.diagnose.findings.base import CODES as CODES
+from flatline.diagnose.findings.base import SEVERITIES as SEVERITIES
+from flatline.diagnose.findings.base import Finding as Finding
+from flatline.diagnose.findings.base import Remedy as Remedy
+from flatline.diagnose.findings.base import find as find
+from flatline.diagnose.findings.base import finding as finding
+from flatline.diagnose.findings.base import verdict as verdict

@@ -1,0 +1,94 @@
+"""Every number that a diagnosis compares with, in one place.
+
+Each can be set in ``pyproject.toml``::
+
+    [tool.flatline]
+    warning_share = 0.1
+
+and a report prints those that differ from the default. The closed definitions of the states are a
+contract, not a matter of taste, and cannot be set; they are in :mod:`flatline.diagnose.states`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from flatline.errors import UsageError
+
+
+def _number(default: float, low: float, high: float, says: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "says": says})
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What findings compare with; the metadata of each field has its range and its meaning.
+
+    Example:
+        >>> Thresholds(warning_share=0.1).changed()
+        {'warning_share': 0.1}
+    """
+
+    warning_share: float = _number(0.05, 0, 1, "share of a site's units for a warning")
+    critical_share: float = _number(0.30, 0, 1, "share of a hidden site's units that is critical")
+    critical_units: int = _number(8, 1, 1e9, "units a hidden site needs for a critical share")
+    spike_ratio: float = _number(
+        4, 1, 1e9, "gradient norm, in medians of the steps before, that counts as a spike"
+    )
+    burst_share: float = _number(
+        0.1, 0, 1, "share of a site's units whose death in one step points at that step"
+    )
+    large_shift: float = _number(
+        0.3, 0, 1e9, "change of z̄ by one update, in spreads of z, that counts as large"
+    )
+    decay_share: float = _number(0.5, 0, 1, "part of a shrinkage that decay must explain")
+    shrinkage: float = _number(0.5, 0, 1, "spread of z, in spreads at the start, that is collapsed")
+    upstream_share: float = _number(0.9, 0, 1, "share of dead units upstream that leaves no input")
+    data_shift: float = _number(
+        0.5, 0, 1e9, "change of the data's means, in standard deviations, that counts as a shift"
+    )
+    linear_share: float = _number(0.30, 0, 1, "share of linear units worth a note")
+
+    def changed(self) -> dict[str, float]:
+        """Those that differ from the default."""
+        return {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if getattr(self, one.name) != one.default
+        }
+
+
+DEFAULT = Thresholds()
+
+
+def parse(table: Mapping[str, Any]) -> Thresholds:
+    """Thresholds from a table of names and numbers.
+
+    Args:
+        table: The keys of ``[tool.flatline]``.
+
+    Raises:
+        UsageError: At an unknown key or a value out of range; the message names key and range.
+
+    Example:
+        >>> parse({"critical_share": 0.5}).critical_share
+        0.5
+    """
+    known = {one.name: one for one in fields(Thresholds)}
+    for key, value in table.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise UsageError(f"expected a threshold in [tool.flatline], found {key!r}; {hint}")
+        low, high = known[key].metadata["low"], known[key].metadata["high"]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not low <= value <= high:
+            raise UsageError(
+                f"expected {key} in [tool.flatline] to be a number from {low:g} to {high:g}, "
+                f"found {value!r}; it is the {known[key].metadata['says']}"
+            )
+    return Thresholds(**table)

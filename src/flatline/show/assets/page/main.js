@@ -1,0 +1,119 @@
+// Puts the pictures into the page.
+
+const root = document.documentElement;
+const pictures = [];
+
+function drawNetwork() {
+  const rows = [...document.querySelectorAll(".site")];
+  const more = document.getElementById("all-sites");
+  rows.forEach((row, index) => {
+    if ("less" in row.dataset) row.hidden = true;
+    pictures.push(new Picture(index, row));
+  });
+  if (!more) return;
+  more.hidden = false;
+  more.addEventListener("click", () => {
+    for (const row of rows) row.hidden = false;
+    more.hidden = true;
+    rows
+      .find((row) => "less" in row.dataset)
+      ?.querySelector("canvas")
+      .focus();
+  });
+}
+
+/** Turns the legend into switches that pick out the units of a state. */
+function drawLegend() {
+  for (const entry of document.querySelectorAll("#legend li")) {
+    const kind = data.kinds.findIndex((one) => one.name === entry.dataset.kind);
+    const button = make("button", {
+      type: "button",
+      "aria-pressed": "false",
+      title: data.kinds[kind].meaning,
+      onclick: () => view.toggleKind(kind),
+    });
+    button.append(...entry.childNodes);
+    entry.replaceChildren(button);
+    view.listeners.push(() => button.setAttribute("aria-pressed", view.kinds.has(kind)));
+  }
+}
+
+function addCopyButtons() {
+  for (const code of document.querySelectorAll(".commands code")) {
+    const button = make(
+      "button",
+      {
+        type: "button",
+        "aria-label": `Copy ${code.textContent}`,
+        onclick: () => copy(code.textContent, button),
+      },
+      "Copy",
+    );
+    code.after(" ", button);
+  }
+}
+
+const isDark = () =>
+  (root.dataset.theme ??
+    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+
+function addThemeSwitch() {
+  const button = document.getElementById("theme");
+  const label = () => {
+    button.textContent = isDark() ? "Light" : "Dark";
+    button.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
+  };
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try {
+      localStorage.setItem("flatline-theme", root.dataset.theme);
+    } catch {
+      // Storage may be closed to files; the choice holds until the page is left.
+    }
+    label();
+    repaint();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    label();
+    repaint();
+  });
+  label();
+}
+
+/** Paper is white, whatever the screen is. */
+function preparePrint() {
+  let kept;
+  addEventListener("beforeprint", () => {
+    kept = root.dataset.theme;
+    root.dataset.theme = "light";
+    root.dataset.print = "";
+    repaint();
+  });
+  addEventListener("afterprint", () => {
+    if (kept === undefined) delete root.dataset.theme;
+    else root.dataset.theme = kept;
+    delete root.dataset.print;
+    repaint();
+  });
+}
+
+/** Opens the unit that the address names, as `#unit=SITE:UNIT`. */
+function openAddress() {
+  const [, site, unit] = /^#unit=(\d+):(\d+)$/.exec(location.hash) ?? [];
+  if (site !== undefined && Number(unit) < (data.sites[site]?.units ?? 0))
+    pictures[site].show(Number(unit));
+}
+
+drawLegend();
+drawNetwork();
+const charts = document.getElementById("charts");
+if (charts) drawCharts(charts);
+const explorer = document.getElementById("explorer");
+if (explorer && listed.unit.length) new Explorer(explorer);
+addCopyButtons();
+addThemeSwitch();
+preparePrint();
+openAddress();
+addEventListener("hashchange", openAddress);
+root.dataset.ready = "";

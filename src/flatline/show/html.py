@@ -1,0 +1,165 @@
+"""The report as one page that needs nothing else: no server, no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from flatline.show import about, history, words
+from flatline.show.marks import MARKS
+from flatline.show.payload import payload
+from flatline.show.report import Report, SiteReport
+from flatline.show.terminal import GROUPS, SITES, segments
+from flatline.show.text import NAME, named, number, percent, ranges
+
+#: Findings told at the top.
+TOP = 3
+#: Columns of the table of dead shares.
+COLUMNS = 8
+#: Lines of a list that may be long.
+MANY = 200
+NOTEBOOK_SITES = 12
+_RANGES = 32
+_STYLES = ("uplot/uPlot.min.css", "page/page.css")
+_SCRIPTS = (
+    "page/data.js",
+    "page/view.js",
+    "page/picture.js",
+    "page/clock.js",
+    "page/charts.js",
+    "page/heat.js",
+    "page/table.js",
+    "page/main.js",
+)
+
+
+def render(report: Report) -> str:
+    """The page as text.
+
+    Args:
+        report: What to show.
+    """
+    style, theme, chart, script = _joined(*_STYLES), _joined("page/theme.js"), _charts(), _app()
+    worst = {id(site) for site in words.worst_sites(report, SITES)}
+    page = _environment().get_template("page.html.jinja")
+    return page.render(
+        report=report,
+        about=about,
+        history=history,
+        words=words,
+        marks=MARKS,
+        shown={place for place, site in enumerate(report.sites) if id(site) in worst},
+        groups=words.groups(report, GROUPS),
+        heat=_heat(report),
+        data=_embedded(payload(report)),
+        style=style,
+        theme=theme,
+        chart=chart,
+        script=script,
+        policy=_policy((theme, chart, script), (style,)),
+        TOP=TOP,
+        MANY=MANY,
+    )
+
+
+def notebook(report: Report) -> str:
+    """The report in short, for a notebook: no script, no style, no picture."""
+    worst = words.worst_sites(report, NOTEBOOK_SITES)
+    template = _environment().get_template("notebook.html.jinja")
+    return template.render(report=report, words=words, about=about, worst=worst, TOP=TOP)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("flatline.show"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(
+        bar=_bar, named=_named, number=number, percent=percent, ranges=_ranges, slug=_slug
+    )
+    return environment
+
+
+def _bar(site: SiteReport) -> str:
+    """The states of a site's units as a bar of blocks, as in the terminal."""
+    parts = segments(words.split(site), 24)
+    return "".join(MARKS[kind].block * cells for kind, cells in parts.items())
+
+
+def _named(name: object, limit: int = NAME) -> str:
+    return named(name, limit)
+
+
+def _ranges(units: Sequence[int]) -> str:
+    return ranges(units, _RANGES)
+
+
+def _slug(kind: str) -> str:
+    return kind.replace(" ", "-")
+
+
+def _heat(report: Report) -> tuple[list[str], list[tuple[SiteReport, list[str]]]]:
+    """Dead share by site and time as a table: its columns, and a row per site that lost units."""
+    bins = history.Bins.of(report, COLUMNS)
+    last = int(report.run.get("steps") or 0) or bins.size * bins.number
+    ends = [min((i + 1) * bins.size, last) for i in range(bins.number)]
+    rows = [
+        (site, [percent(share) for share in history.shares(site, bins)])
+        for site in words.worst_sites(report, SITES)
+        if site.deaths
+    ]
+    return [f"{end:,}" for end in ends], rows
+
+
+@cache
+def _joined(*names: str) -> Markup:
+    """Files of ours, trusted as they are."""
+    assets = resources.files("flatline.show") / "assets"
+    return Markup("\n".join((assets / name).read_text("utf-8").strip() for name in names))
+
+
+@cache
+def _app() -> Markup:
+    """The page's modules in one scope that nothing else sees."""
+    return Markup(f'"use strict";\n(() => {{\n{_joined(*_SCRIPTS)}\n}})();')
+
+
+@cache
+def _charts() -> Markup:
+    """The chart library under its licence, which stands in for its first line, an address."""
+    code = _joined("uplot/uPlot.iife.min.js").split("\n", 1)[1]
+    return Markup(f"/*! uPlot\n\n{_joined('uplot/LICENSE')}\n*/\n{code}")
+
+
+def _embedded(data: dict[str, Any]) -> Markup:
+    """JSON that cannot end the element it stands in, whatever names it holds."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _policy(scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
+    """What the browser may do: run exactly these scripts, and load nothing from anywhere."""
+    allowed = {
+        kind: " ".join(f"'sha256-{_digest(part)}'" for part in parts)
+        for kind, parts in (("script-src", scripts), ("style-src", styles))
+    }
+    rules = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
+    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
