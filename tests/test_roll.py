@@ -215,7 +215,7 @@ def test_a_long_silence_asks_for_an_exam_once():
 def test_a_unit_that_is_often_silent_for_long_asks_later():
     roll = Roll([Member(2, "exact", True)])
     assert rows_of(roll, ON, *[OFF] * 14, ON, first=0) == []
-    assert rows_of(roll, *[OFF] * 64, first=16) == [16 + 2 * 14 + PATIENCE + 3]
+    assert rows_of(roll, *[OFF] * 64, first=16) == [15 + 3 * PATIENCE + ROWS]
 
 
 def test_silence_that_the_exam_denied_may_ask_again():

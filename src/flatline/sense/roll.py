@@ -23,11 +23,20 @@ _SURE, _PENDING, _DOUBT, _ASKED = 1, 2, 4, 8
 #: Rows that :meth:`Roll.observe` takes at most.
 ROWS = 8
 _ROW_BITS = (1 << np.arange(ROWS)).astype(np.uint8)[:, None]
-_LONG = np.iinfo(np.int16).max
 _BYTE = np.arange(256, dtype=np.uint8)
 _BITS = np.unpackbits(_BYTE[:, None], axis=1).sum(axis=1).astype(np.int32)
 _FIRST = np.array([max((byte & -byte).bit_length() - 1, 0) for byte in range(256)], np.uint8)
 _LAST = np.array([max(byte.bit_length() - 1, 0) for byte in range(256)], np.uint8)
+
+
+def _patience(longest: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Steps of silence that are not suspicious yet, after such longest silences so far.
+
+    Args:
+        longest: In units of ``PATIENCE`` steps, rounded up.
+    """
+    patience: npt.NDArray[np.int32] = (2 * longest.astype(np.int32) + 1) * PATIENCE
+    return patience
 
 
 @dataclass
@@ -75,15 +84,14 @@ class Roll:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
-        sizes = [member.units for member in members]
+        self._sizes = sizes = [member.units for member in members]
         self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
         self._ends = self._starts + sizes
         total = sum(sizes)
-        self._site = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)
         self.last_life = np.full(total, -1, np.int32)
         self.first_silent = np.full(total, -1, np.int32)
         self._silent = np.zeros(total, np.int32)
-        self._longest = np.zeros(total, np.int16)
+        self._longest = np.zeros(total, np.uint8)
         self._flags = np.full(total, _PENDING, np.uint8)
         self._last_step = -1
         self._lit_step = np.full(len(sizes), -1)
@@ -109,7 +117,7 @@ class Roll:
             Whether some unit has been silent suspiciously long, for the first time.
         """
         if not all(self._trusted):
-            alive = alive & np.array(self._trusted)[self._site]
+            alive = alive & np.repeat(self._trusted, self._sizes)
         count, step = len(alive), np.asarray(steps, np.int32)
         # One byte per unit, row i in bit i, so that tables of 256 answer every question.
         word = np.bitwise_or.reduce(alive.view(np.uint8) * _ROW_BITS[:count], axis=0)
@@ -123,12 +131,12 @@ class Roll:
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        if not len(some):
-            suspicious = False
-        elif self._goes_on(word[some], lit[self._site[some]] == full, step, before[1]):
-            suspicious = self._wait(some, count, before)
-        else:
-            suspicious = self._observe(some, word[some], lit[self._site[some]], step, before)
+        suspicious = False
+        if len(some):
+            bright, word = np.repeat(lit, self._sizes)[some], word[some]
+            goes_on = self._goes_on(word, bright == full, step, before[1])
+            settle = self._wait if goes_on else self._observe
+            suspicious = settle(some, word, bright, step, before)
         self._last_step = steps[-1]
         return suspicious
 
@@ -147,13 +155,15 @@ class Roll:
     def _wait(
         self,
         some: npt.NDArray[np.intp],
-        count: int,
+        word: npt.NDArray[np.uint8],
+        lit: npt.NDArray[np.uint8],
+        step: npt.NDArray[np.int32],
         before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
     ) -> bool:
         """As :meth:`_observe` where all of ``some`` were silent already and stay so: the usual."""
         last_life, flags, silent = before
-        silence = silent + np.int32(count)
-        suspicious = silence > 2 * self._longest[some].astype(np.int32) + PATIENCE
+        silence = silent + np.int32(len(step))
+        suspicious = silence > _patience(self._longest[some])
         suspicious &= (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
         flags[suspicious] |= _ASKED
         self.last_life[some], self._silent[some], self._flags[some] = last_life, silence, flags
@@ -190,18 +200,17 @@ class Roll:
         undecided = lived & (last == len(step) - 1)
         kept = flags & np.where(lived, np.uint8(_DOUBT), np.uint8(_DOUBT | _ASKED))
         gap = step[_FIRST[word] % len(step)] - last_life - 1
-        longest = self._longest[some]
-        returned = lived & (last_life >= 0) & (gap > longest)
-        longest = np.where(returned, np.minimum(gap, _LONG), longest)
+        gap = np.where(lived & (last_life >= 0), np.minimum(-(-gap // PATIENCE), 255), 0)
+        longest = np.maximum(self._longest[some], gap).astype(np.uint8)
         now = np.where(lived, step[last], last_life)
         silence = waited = np.where(lived, _BITS[later], silent + _BITS[lit])
         if not all(member.exact for member in self.members):
-            exact = np.array([member.exact for member in self.members])[self._site[some]]
-            trusted = np.array(self._trusted)[self._site[some]]
+            exact = np.repeat([member.exact for member in self.members], self._sizes)[some]
+            trusted = np.repeat(self._trusted, self._sizes)[some]
             silence = np.where(exact, silence, np.where(lived, 0, silent))
             waited = np.where(exact, waited, np.where(trusted, step[-1] - now, 0))
         flags = np.where(undecided, np.uint8(_PENDING), sure) | kept
-        suspicious = ~lived & (waited > 2 * longest.astype(np.int32) + PATIENCE)
+        suspicious = ~lived & (waited > _patience(longest))
         suspicious &= (self.first_silent[some] <= now) & (flags & _ASKED == 0)
         flags[suspicious] |= _ASKED
         self.last_life[some], self._silent[some] = now, silence
@@ -316,5 +325,5 @@ class Roll:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        arrays = (self._site, self.last_life, self.first_silent, self._silent, self._longest)
+        arrays = (self.last_life, self.first_silent, self._silent, self._longest)
         return sum(array.nbytes for array in arrays) + self._flags.nbytes
