@@ -159,13 +159,13 @@ class Census:
             if owner == key:
                 taps.gradient(beats.beat(step))
 
-    def doubt(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def doubt(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradients of this step do not cover all that the step computed."""
         self.take()
         for owner, beats in self._pulses:
             if owner == id(optimizer):
                 for index in range(len(beats.places)):
-                    beats.roll.doubt(index, step)
+                    beats.roll.doubt(index)
 
     def release(self, gone: set[int], owners: Owners) -> None:
         """Let go of the parameters of optimizers that are gone; what was seen stays.
@@ -282,7 +282,7 @@ class Census:
             entry.pulse = entry.roll.members[entry.index].pulse
         for place, entry in self._entries.items():
             if hidden or place.noisy or measures.get(place, {}).get("cold", 0) != 0:
-                entry.roll.doubt(entry.index, step)
+                entry.roll.doubt(entry.index)
 
     def _write(
         self,

@@ -23,11 +23,20 @@ _SURE, _PENDING, _DOUBT, _ASKED = 1, 2, 4, 8
 #: Rows that :meth:`Roll.observe` takes at most.
 ROWS = 8
 _ROW_BITS = (1 << np.arange(ROWS)).astype(np.uint8)[:, None]
-_LONG = np.iinfo(np.int16).max
 _BYTE = np.arange(256, dtype=np.uint8)
 _BITS = np.unpackbits(_BYTE[:, None], axis=1).sum(axis=1).astype(np.int32)
 _FIRST = np.array([max((byte & -byte).bit_length() - 1, 0) for byte in range(256)], np.uint8)
 _LAST = np.array([max(byte.bit_length() - 1, 0) for byte in range(256)], np.uint8)
+
+
+def _patience(longest: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    """Steps of silence that are not suspicious yet, after such longest silences so far.
+
+    Args:
+        longest: In units of ``PATIENCE`` steps, rounded up.
+    """
+    patience: npt.NDArray[np.int32] = (2 * longest.astype(np.int32) + 1) * PATIENCE
+    return patience
 
 
 @dataclass
@@ -75,16 +84,16 @@ class Roll:
 
     def __init__(self, members: Sequence[Member]) -> None:
         self.members = list(members)
-        sizes = [member.units for member in members]
+        self._sizes = sizes = [member.units for member in members]
         self._starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.intp)
         self._ends = self._starts + sizes
         total = sum(sizes)
-        self._site = np.repeat(np.arange(len(sizes), dtype=np.int16), sizes)
         self.last_life = np.full(total, -1, np.int32)
         self.first_silent = np.full(total, -1, np.int32)
         self._silent = np.zeros(total, np.int32)
-        self._longest = np.zeros(total, np.int16)
+        self._longest = np.zeros(total, np.uint8)
         self._flags = np.full(total, _PENDING, np.uint8)
+        self._last_step = -1
         self._lit_step = np.full(len(sizes), -1)
         self._exam_step = np.full(len(sizes), -1)
 
@@ -108,7 +117,7 @@ class Roll:
             Whether some unit has been silent suspiciously long, for the first time.
         """
         if not all(self._trusted):
-            alive = alive & np.array(self._trusted)[self._site]
+            alive = alive & np.repeat(self._trusted, self._sizes)
         count, step = len(alive), np.asarray(steps, np.int32)
         # One byte per unit, row i in bit i, so that tables of 256 answer every question.
         word = np.bitwise_or.reduce(alive.view(np.uint8) * _ROW_BITS[:count], axis=0)
@@ -122,23 +131,39 @@ class Roll:
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        if not len(some):
-            return False
-        word, lit = word[some], lit[self._site[some]]
-        if not word.any() and (lit == full).all() and not (before[1] & _PENDING).any():
-            return self._wait(some, count, before)
-        return self._observe(some, word, lit, step, before)
+        suspicious = False
+        if len(some):
+            bright, word = np.repeat(lit, self._sizes)[some], word[some]
+            goes_on = self._goes_on(word, bright == full, step, before[1])
+            settle = self._wait if goes_on else self._observe
+            suspicious = settle(some, word, bright, step, before)
+        self._last_step = steps[-1]
+        return suspicious
+
+    def _goes_on(
+        self,
+        word: npt.NDArray[np.uint8],
+        bright: Bool,
+        step: npt.NDArray[np.int32],
+        flags: npt.NDArray[np.uint8],
+    ) -> bool:
+        """Whether units stay as silent as they were, each step seen by an exact pulse."""
+        known = bool(bright.all()) and not (word.any() or (flags & _PENDING).any())
+        follows = int(step[-1]) == self._last_step + len(step)
+        return known and follows and all(member.exact for member in self.members)
 
     def _wait(
         self,
         some: npt.NDArray[np.intp],
-        count: int,
+        word: npt.NDArray[np.uint8],
+        lit: npt.NDArray[np.uint8],
+        step: npt.NDArray[np.int32],
         before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
     ) -> bool:
         """As :meth:`_observe` where all of ``some`` were silent already and stay so: the usual."""
         last_life, flags, silent = before
-        silence = silent + np.int32(count)
-        suspicious = silence > 2 * self._longest[some].astype(np.int32) + PATIENCE
+        silence = silent + np.int32(len(step))
+        suspicious = silence > _patience(self._longest[some])
         suspicious &= (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
         flags[suspicious] |= _ASKED
         self.last_life[some], self._silent[some], self._flags[some] = last_life, silence, flags
@@ -169,22 +194,23 @@ class Roll:
         # The step of death is known where every row after the last sign of life is believed.
         solid = step[-1] - step[0] == len(step) - 1
         bright = np.where(lived, later == full >> (last + 1), lit == full) & solid
-        begun = np.where(flags & _PENDING, last_life == step[0] - 1, flags & _SURE != 0)
+        follows = step[0] == self._last_step + 1
+        begun = np.where(flags & _PENDING, last_life == step[0] - 1, (flags & _SURE != 0) & follows)
         sure = np.where(bright & (lived | begun), np.uint8(_SURE), np.uint8(0))
         undecided = lived & (last == len(step) - 1)
         kept = flags & np.where(lived, np.uint8(_DOUBT), np.uint8(_DOUBT | _ASKED))
         gap = step[_FIRST[word] % len(step)] - last_life - 1
-        longest = self._longest[some]
-        returned = lived & (last_life >= 0) & (gap > longest)
-        longest = np.where(returned, np.minimum(gap, _LONG), longest)
+        gap = np.where(lived & (last_life >= 0), np.minimum(-(-gap // PATIENCE), 255), 0)
+        longest = np.maximum(self._longest[some], gap).astype(np.uint8)
         now = np.where(lived, step[last], last_life)
         silence = waited = np.where(lived, _BITS[later], silent + _BITS[lit])
         if not all(member.exact for member in self.members):
-            exact = np.array([member.exact for member in self.members])[self._site[some]]
+            exact = np.repeat([member.exact for member in self.members], self._sizes)[some]
+            trusted = np.repeat(self._trusted, self._sizes)[some]
             silence = np.where(exact, silence, np.where(lived, 0, silent))
-            waited = np.where(exact, waited, step[-1] - now)
+            waited = np.where(exact, waited, np.where(trusted, step[-1] - now, 0))
         flags = np.where(undecided, np.uint8(_PENDING), sure) | kept
-        suspicious = ~lived & (waited > 2 * longest.astype(np.int32) + PATIENCE)
+        suspicious = ~lived & (waited > _patience(longest))
         suspicious &= (self.first_silent[some] <= now) & (flags & _ASKED == 0)
         flags[suspicious] |= _ASKED
         self.last_life[some], self._silent[some] = now, silence
@@ -217,10 +243,12 @@ class Roll:
         last = self.last_life[part]
         beats = last == step
         if complete and (beats & ~alive).any():
-            self._recount(index, step)
+            self._recount(index)
             member.pulse = "none"
-            # Believe the exams alone: these units lived when last examined.
-            last[beats & ~alive] = min(self._exam_step[index], step - 1)
+            # Believe the exams alone: these units lived when last examined, or were dead then.
+            first = self.first_silent[part]
+            known = np.where(first >= 0, first - 1, min(self._exam_step[index], step - 1))
+            np.copyto(last, known, where=beats & ~alive, casting="same_kind")
             return False
         unnoticed = alive & ~beats
         self._flags[part] |= np.where(unnoticed, np.uint8(_DOUBT), np.uint8(0))
@@ -253,30 +281,31 @@ class Roll:
         first[revived] = -1
         died = ~alive & (first < 0)
         first[died] = step
-        self._flags[part] &= np.uint8(255 - _ASKED)
+        flags = self._flags[part] & np.uint8(255 - _ASKED)
+        # What comes after this sign of life will tell.
+        self._flags[part] = np.where(alive, flags & _DOUBT | _PENDING, flags)
         member.batch = min(member.batch or examples, examples)
         self._exam_step[index] = step
         return Change(np.flatnonzero(died), np.flatnonzero(revived))
 
-    def doubt(self, index: int, since: int) -> None:
+    def doubt(self, index: int) -> None:
         """Life was missed at site ``index``: its zeros are not taken for silence any more.
 
         Every death lies between two exams from now on: also one that an exam has confirmed, for
-        nothing tells that the unit did not live for a moment since. Silence that no exam before
-        ``since`` has confirmed is counted anew.
+        nothing tells that the unit did not live for a moment since. Silence that no exam has
+        confirmed is counted anew.
         """
         member = self.members[index]
         if member.exact:
-            self._recount(index, since)
+            self._recount(index)
             member.reliable = False
 
-    def _recount(self, index: int, since: int) -> None:
-        """From steps of silence to examples, where an exam before ``since`` confirmed it."""
+    def _recount(self, index: int) -> None:
+        """From steps of silence to examples, where an exam has confirmed it."""
         member = self.members[index]
         if member.exact:
             part = slice(self._starts[index], self._ends[index])
-            first = self.first_silent[part]
-            confirmed = (first > self.last_life[part]) & (first < since)
+            confirmed = self.first_silent[part] > self.last_life[part]
             self._silent[part] *= np.where(confirmed, max(member.batch, 1), 0)
 
     def ledger(self, index: int) -> Ledger:
@@ -296,5 +325,5 @@ class Roll:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        arrays = (self._site, self.last_life, self.first_silent, self._silent, self._longest)
+        arrays = (self.last_life, self.first_silent, self._silent, self._longest)
         return sum(array.nbytes for array in arrays) + self._flags.nbytes

@@ -321,7 +321,7 @@ class Watcher:
         self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
         if self._closure and self._evaluations > 1:
             # The gradients are those of the last evaluation alone.
-            self.guard("pulse", self._census.doubt, optimizer, self.step)
+            self.guard("pulse", self._census.doubt, optimizer)
 
     def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""

@@ -1,4 +1,7 @@
-"""Vitals of the examples seen lately, in at most 41 bytes per unit."""
+"""Vitals of the examples seen lately, in 29 to 39 bytes per unit.
+
+More only for windows of more than 65,535 examples and sites of more than 65,535 units.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,7 @@ class Window:
         activation = self._activation
         return activation.monotone and activation.function is not None and not self._gated
 
+    @np.errstate(over="ignore")  # a square may be larger than single precision holds
     def add(self, vitals: Vitals) -> None:
         """Merge an exam."""
         total = merge(self.vitals(), vitals) if self._examples else vitals
@@ -58,7 +62,6 @@ class Window:
         index = np.uint16 if self._units <= _MOST else np.uint32
         columns: dict[str, npt.NDArray[np.generic]] = {
             "fired": total.fired.astype(short),
-            "railed": total.railed.astype(short),
             "twin": total.twin.astype(index),
             "z_min": total.z_min,
             "z_max": total.z_max,
@@ -69,6 +72,8 @@ class Window:
             "update": _bfloat16(total.update),
             "flags": (total.nonfinite + 2 * total.ignored).astype(np.uint8),
         }
+        if self._activation.rails:
+            columns["railed"] = total.railed.astype(short)
         if not self._derives:
             columns |= {"h_min": total.h_min, "h_max": total.h_max}
         table = np.empty(self._units, [(name, column.dtype) for name, column in columns.items()])
@@ -82,6 +87,7 @@ class Window:
         if table is None:
             return Vitals.empty(self._units)
         flags = table["flags"]
+        railed = table["railed"] if self._activation.rails else np.zeros(self._units)
         z_min, z_max = table["z_min"].copy(), table["z_max"].copy()
         if self._derives:
             function = self._activation.function
@@ -93,7 +99,7 @@ class Window:
         return Vitals(
             examples=self._examples,
             fired=table["fired"].astype(np.int32),
-            railed=table["railed"].astype(np.int32),
+            railed=railed.astype(np.int32),
             z_min=z_min,
             z_max=z_max,
             h_min=np.asarray(h_min, np.float32),
