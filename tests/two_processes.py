@@ -73,7 +73,7 @@ def compare(wrap) -> Memory:
     assert not differences(before, surroundings())
     assert not memory.losses, memory.losses
     assert {"0", "3"} >= memory.sites.keys() >= {"0"}, memory.sites
-    for _, vitals, _ in memory.exams:  # of the window so far
+    for vitals in (exam.vitals for exam in memory.exams):  # of the window so far
         assert vitals["0"].examples % 32 == 0
         assert vitals["0"].fired[0] == 0 < vitals["0"].fired[1:].sum()
     assert memory.exams

@@ -156,9 +156,11 @@ class Tracer:
 
     def _aware(self, func: Any, args: Args, after: Callable[[Any], None]) -> Callable[[Any], None]:
         """``after``, told whether the operator writes its first argument or gives a view of it."""
+        if not args or not isinstance(args[0], Tensor):
+            return after  # a list of tensors, as fused and distributed operators take
         if operators.is_inplace(func):
             context = self.labels.writing
-        elif operators.is_view(func) and args and isinstance(args[0], Tensor):
+        elif operators.is_view(func):
             context = self.labels.viewing
         else:
             return after
@@ -205,8 +207,9 @@ class Tracer:
         activation = operators.NONLINEAR[op](args, kwargs)
         if label.role != LINEAR or activation is None:
             return None  # a part of a formula, or on top of another nonlinearity
-        if label.spread is None or label.origin is None:
-            self.miss(label, op, label.lost or MOVED)
+        lost = "its numbers are complex" if z.is_complex() else label.lost or MOVED
+        if label.spread is None or label.origin is None or z.is_complex():
+            self.miss(label, op, lost)
             return None
         return self._site(z, label, activation)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from flatline.anatomy.site import Site, Unplaced
 from flatline.record.recording import Event, Recording, load_activation, merge_ledgers
-from flatline.sense.drift import Deaths, autopsy
+from flatline.sense.autopsy import Deaths, autopsy
 from flatline.sense.history import Autopsy, Note, Steps
 from flatline.sense.vitals import Ledger, Vitals, merge, unpack
 
