@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from flatline import activations
-from flatline.anatomy import formulas
+from flatline.anatomy import formulas, nonlinear
 from flatline.anatomy.atlas import Place
 from flatline.anatomy.labels import (
     JOINED,
@@ -122,7 +122,7 @@ def _with_number(tracer: Tracer, call: Call, label: Label, place: int, tensor: T
         return
     base = label.base
     if label.role == LINEAR and label.spread is not None and base is None and tensor is not out:
-        base = tracer.base(tensor)
+        base = nonlinear.base(tracer, tensor)
     negated = "-" if call.op == "rsub" or (call.op == "sub" and place == 1) else ""
     label = replace(label, form=label.form + negated, base=base)
     if label.role != TAINT:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flatline import activations
 from flatline.activations import Activation
+from flatline.anatomy import nonlinear
 from flatline.anatomy.labels import LINEAR, OUTPUT, TAINT, Base, Label, sample
 from flatline.anatomy.operators import CHOOSING, NONLINEAR, Call, tensors_of
 
@@ -82,7 +83,7 @@ def recognise(tracer: Tracer, label: Label, out: Tensor) -> bool:
     z = base.tensor()
     if activation is None or activation.name == "composite" or z is None or _shares(z, out):
         return False
-    token = tracer.enter_site(z, replace(label, spread=base.spread), activation)
+    token = nonlinear.enter(tracer, z, replace(label, spread=base.spread), activation)
     tracer.observer.after(token, out)
     whole = replace(label, role=OUTPUT, hold=None, tokens=(token,))
     tracer.labels.put(out, replace(whole, spread=replace(base.spread, start=0, step=1)))
@@ -151,7 +152,7 @@ def follow(tracer: Tracer, units: list[tuple[Tensor, Label]], call: Call) -> Non
     part = max(labels, key=lambda label: (label.role == TAINT, len(label.path)))
     base = next((x.base for x in labels if x.base is not None), None)
     if base is None and units[0][0] is not out:
-        base = tracer.base(units[0][0])
+        base = nonlinear.base(tracer, units[0][0])
     if call.op == "neg" and part.role == LINEAR:
         tracer.labels.put(out, replace(part, form=part.form + "-", base=base))
         return

@@ -69,8 +69,9 @@ class Base:
 
 
 def sample(tensor: Tensor) -> Tensor:
-    """A few hundred numbers from all over a tensor, copied."""
+    """A few hundred numbers from all over a tensor, copied; of complex ones the real parts."""
     flat = tensor.detach().reshape(-1)
+    flat = flat.real if flat.is_complex() else flat
     return flat[:: len(flat) // _SAMPLE | 1].to(torch.float32, copy=True)
 
 

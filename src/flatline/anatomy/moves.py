@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flatline import activations
-from flatline.anatomy import elementwise, operators
+from flatline.anatomy import elementwise, nonlinear, operators
 from flatline.anatomy.labels import LINEAR, MOVED, OUTPUT, SUMMED, Label
 from flatline.anatomy.operators import Call
 from flatline.anatomy.spread import Spread, moved, selected, sliced
@@ -107,9 +107,10 @@ def _reduce(tracer: Tracer, label: Label, call: Call) -> None:
 
 def _dimensions(dims: Any, ndim: int) -> set[int]:
     """The dimensions that a reduction removes; all when none are given."""
-    if dims is None or dims == []:
+    given = list(dims) if isinstance(dims, list | tuple) else [dims]
+    if not given or any(type(dim) is not int for dim in given):
         return set(range(ndim))
-    return {dim % ndim for dim in (dims if isinstance(dims, list | tuple) else [dims])}
+    return {dim % ndim for dim in given}
 
 
 def _reduced(tracer: Tracer, label: Label, call: Call, out: Tensor) -> None:
@@ -168,7 +169,7 @@ def _indexed(indices: Sequence[Tensor | None]) -> tuple[int, int]:
         if index is not None:
             spans.append((dim, dim + size))
         dim += size
-    if any(before[1] != after[0] for before, after in pairwise(spans)):
+    if not spans or any(before[1] != after[0] for before, after in pairwise(spans)):
         return -1, -1
     return spans[0][0], spans[-1][1]
 
@@ -214,7 +215,7 @@ def _glu(tracer: Tracer, label: Label, call: Call) -> None:
         return
     activation = activations.gated(activations.get("sigmoid"))
     z = x.narrow(dim, half, half)
-    token = tracer.enter_site(z, replace(label, spread=gate), activation)
+    token = nonlinear.enter(tracer, z, replace(label, spread=gate), activation)
     tracer.observer.after(token, out)
     spread = replace(gate, start=0, step=1)
     tracer.labels.put(out, Label(OUTPUT, label.origin, spread, tokens=(token,)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flatline.anatomy.labels import TAINT, Label, Weights
+from flatline.anatomy.labels import TAINT, Label, Rows, Weights
 
 if TYPE_CHECKING:
     from flatline.anatomy.tracer import Tracer
@@ -45,6 +45,10 @@ def consume(
         groups: Groups of a convolution.
     """
     label = tracer.label(x)
+    if isinstance(label, Rows):
+        for part in label.parts:
+            if part is not None:
+                read(tracer, part, weights, None)
     if not isinstance(label, Label):
         return
     if label.role == TAINT:

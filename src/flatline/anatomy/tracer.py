@@ -9,7 +9,6 @@ guessed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from flatline.anatomy import (
     elementwise,
     experts,
     formulas,
+    nonlinear,
     operators,
     readers,
     recurrent,
@@ -30,10 +30,8 @@ from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.labels import (
     LINEAR,
     MOVED,
-    OUTPUT,
     SUMMED,
     TAINT,
-    Base,
     Known,
     Label,
     Labels,
@@ -47,13 +45,11 @@ from flatline.anatomy.producers import PRODUCERS
 from flatline.anatomy.roots import Names
 from flatline.anatomy.spread import Spread
 
-_UNKNOWN = "its input is not the output of one known layer"
 _ACROSS = "it is a function of all units at once"
 _OVER = "it acts on the output of another nonlinearity"
 _FUSED = "its layer runs as one fused operator"
 _FOREIGN = "it is an operator of another library, which cannot be followed"
 _NESTED = "its input is a nested tensor, whose examples have different shapes"
-_OUTSIDE = "it is applied outside the model, as a loss is, and no layer reads it"
 
 
 class Observer(Protocol):
@@ -144,7 +140,7 @@ class Tracer:
         if op not in PRODUCERS and any(isinstance(self.labels.get(x), Rows) for x in tensors):
             return experts.each(self, func, args, kwargs, tensors)
         if op in operators.NONLINEAR and args and isinstance(args[0], Tensor):
-            handle = self._nonlinear(op, args, kwargs)
+            handle = nonlinear.read(self, op, args, kwargs)
             if handle is not None:
                 return self._aware(func, args, handle)
         labelled = [(x, label) for x in tensors if (label := self.label(x)) is not None]
@@ -184,78 +180,6 @@ class Tracer:
     def recurrent(self, module: nn.Module, args: Args, out: Any) -> None:
         """Place the output of a recurrent module, whose inside was not traced."""
         recurrent.place(self, module, args, out)
-
-    # -- nonlinearities ---------------------------------------------------------------------
-
-    def _nonlinear(self, op: str, args: Args, kwargs: Kwargs) -> Callable[[Any], None] | None:
-        """Read a nonlinearity; ``None`` when it is none of its own, or has no place."""
-        z = args[0]
-        label = self.label(z)
-        if isinstance(label, Weights | Rows):
-            if (
-                isinstance(label, Weights)
-                and label.product
-                and label.shown
-                and op not in operators.GUARDS
-            ):
-                self.miss(None, op, "its input is made of parameters alone")
-            return None
-        if label is None:
-            if op not in operators.GUARDS and z.requires_grad and z.numel() > 1 and self.stack:
-                self.miss(None, op, _UNKNOWN)
-            return None
-        activation = operators.NONLINEAR[op](args, kwargs)
-        if label.role != LINEAR or activation is None:
-            return None  # a part of a formula, or on top of another nonlinearity
-        lost = "its numbers are complex" if z.is_complex() else label.lost or MOVED
-        if label.spread is None or label.origin is None or z.is_complex():
-            self.miss(label, op, lost)
-            return None
-        return self._site(z, label, activation)
-
-    def _site(self, z: Tensor, label: Label, activation: Activation) -> Callable[[Any], None]:
-        assert label.spread is not None
-        base = self.base(z)
-        token = self.enter_site(z, label, activation)
-        self.leak(label)  # what a residual connection brought along
-        spread = replace(label.spread, start=0, step=1)  # readers count the site's own units
-        path = (activation.name,)
-
-        def after(out: Any) -> None:
-            out = out[0] if isinstance(out, tuple) else out
-            self.observer.after(token, out)
-            done = replace(label, role=OUTPUT, spread=spread, base=base, path=path, tokens=(token,))
-            self.labels.put(out, done)
-
-        return after
-
-    def base(self, z: Tensor) -> Base | None:
-        """The beginning of the formula that ``z`` is in, or ``z`` itself as one."""
-        label = self.labels.get(z)
-        if not isinstance(label, Label) or label.base is not None or label.spread is None:
-            return label.base if isinstance(label, Label) else None
-        base = Base(z, label.spread, bool(self.stack))
-        self.labels.put(z, replace(label, base=base))
-        return base
-
-    def enter_site(self, z: Tensor, label: Label, activation: Activation) -> Any:
-        """A nonlinearity on ``z``, which has this label; returns the observer's handle."""
-        origin, spread = label.origin, label.spread
-        assert origin is not None
-        assert spread is not None
-        place = self.atlas.place(
-            origin.name,
-            activation,
-            origin.feeds,
-            label.form,
-            spread.count,
-            spread.start,
-            spread.step,
-        )
-        place.mixed = origin.mixed
-        if not self.stack:
-            place.doubts.setdefault(_OUTSIDE)
-        return self.observer.before(place, z, spread, label.inputs)
 
     # -- following --------------------------------------------------------------------------
 
