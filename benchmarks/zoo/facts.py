@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
@@ -89,10 +91,16 @@ def effective_rank(site: SiteLog, centred: bool = False) -> float:
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 
 
-def worst(watch: Watch, which: object) -> float:
-    """The largest share of such units at any site with at least 8 units."""
-    shares = [float(which(site).mean()) for site in watch.sites.values() if site.units >= 8]  # type: ignore[operator]
-    return max(shares, default=0.0)
+def worst(watch: Watch, which: Callable[[SiteLog], Bool]) -> float:
+    """The largest share of such units at any site with at least 8 units, or all of a smaller."""
+    shares = ((site.units, float(which(site).mean())) for site in watch.sites.values())
+    return max((share for units, share in shares if units >= 8 or share == 1), default=0.0)
+
+
+def still(site: SiteLog) -> Bool:
+    """Whether the output is the same for all examples with the final weights."""
+    same: Bool = (site.h.amax(0) == site.h.amin(0)).numpy()
+    return same
 
 
 def weights(watch: Watch) -> list[str]:

@@ -35,7 +35,6 @@ class Run:
         name: Name of the recipe that works.
         faults: What was done to it.
         seed: Seed of its weights and batches.
-        options: Other options of its net, where the recipe's are not used.
     """
 
     name: str
@@ -102,12 +101,15 @@ class Run:
         return any(fault.code and not fault.benign for fault in self.faults)
 
     @property
-    def allowed(self) -> frozenset[str]:
-        """Codes that are no false alarm in it at severity critical."""
-        if not self.sick:
-            return frozenset()
+    def named(self) -> frozenset[str]:
+        """Codes that a report may name: what was planted, and what follows from it."""
         beside = (code for fault in self.faults for code in fault.beside)
         return frozenset({*self.expected, *self.equal, *beside})
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """Codes that are no false alarm in it at severity critical: none where nobody is sick."""
+        return self.named if self.sick else frozenset()
 
     @property
     def plants(self) -> tuple[Plant, ...]:

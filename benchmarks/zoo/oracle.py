@@ -157,7 +157,7 @@ def fell_upstream(watch: Watch, run: Run) -> bool:
     sites = list(watch.sites.values())
     return any(
         before.dead.mean() > 0.9
-        and (after.dead | facts.constant(after)).mean() > 0.9
+        and facts.still(after).mean() > 0.9
         and after.dead.mean() >= CRITICAL
         for before, after in zip(sites, sites[1:], strict=False)
     )
@@ -226,10 +226,8 @@ def idle_inputs(watch: Watch, run: Run) -> bool:
 
 def ignored(watch: Watch, run: Run) -> bool:
     """Columns of some reader that are all 0."""
-    readers = layers(watch.training.model)[1:]
-    return any((r.weight.flatten(2).abs().sum((0, 2)) == 0).float().mean() >= WARNING
-               if r.weight.dim() > 2 else (r.weight.abs().sum(0) == 0).float().mean() >= WARNING
-               for r in readers)  # fmt: skip
+    columns = (r.weight.transpose(0, 1).flatten(1) for r in layers(watch.training.model)[1:])
+    return any((c == 0).all(1).float().mean().item() >= CRITICAL for c in columns)
 
 
 #: What must hold of a run in which a code was planted.

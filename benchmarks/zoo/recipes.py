@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from . import data, nets
 from .data import Task
-from .nets import Autoencoder, Bag, Experts, GLU, Gated, Recurrent, ResidualMLP, Scan, Towers
+from .nets import GLU, Autoencoder, Bag, Experts, Gated, Recurrent, ResidualMLP, Scan, Towers
 from .nets import Transformer, Tuned, bottleneck, cnn, mlp, resnet, separable
 from .training import SGD, Adam, AdamW, Recipe
 
@@ -126,6 +126,7 @@ RECIPES: dict[str, Recipe] = {
     "towers": Recipe(data.pairs, Towers, adam, steps=300, loss=contrast, skill=matched, enough=0.3),
     "finetune": Recipe(data.digits, Tuned, adam),
     "experts": Recipe(data.digits, Experts, partial(Adam, lr=2e-3), steps=400),
-    "experts-rings": Recipe(data.rings, Experts, partial(Adam, lr=5e-3), steps=500),
+    "experts-rings": Recipe(data.rings, partial(Experts, act=nn.LeakyReLU), partial(Adam, lr=1e-2)),
+    "experts-cancer": Recipe(data.cancer, Experts, sgd, batch=32),
     "experts-dense": Recipe(data.digits, partial(Experts, dense=True), adam, steps=250),
 }  # fmt: skip

@@ -87,7 +87,7 @@ def sparsity(training: Training, strength: float = 1.0) -> None:
 
 
 @changes("dying-relu", plants=(Plant("bias-drift", 0),), beside=AFTER)
-def faint_sparsity(recipe: Recipe, strength: float = 1.0, factor: float = 0.02) -> Recipe:
+def faint_sparsity(recipe: Recipe, strength: float = 0.02, factor: float = 0.02) -> Recipe:
     """The same on inputs so small that the bias takes nearly all of each step (SCIENCE 8: its
     share is 1/(1+|x|^2))."""
     spoils = (*recipe.spoils, lambda training: penalise(training, 0, strength))

@@ -67,10 +67,10 @@ def negative_bias(training: Training, value: float = -3.0) -> None:
 
 @spoils("born-dead", plants=(BORN,))
 def half_born_dead(training: Training, site: int = 0) -> None:
-    """Biases of half a layer start at -30, as after a mistaken load (SCIENCE 12: killed .5)."""
+    """Biases of half a layer start at -1000, as after a mistaken load (SCIENCE 12: killed .5)."""
     bias = feeders(training)[site].bias
     with torch.no_grad():
-        bias[: len(bias) // 2] = -30.0
+        bias[: len(bias) // 2] = -1e3
 
 
 @spoils("born-dead", plants=(BORN,), beside=(*STUCK, "upstream-death"))
