@@ -194,7 +194,7 @@ def rings() -> Task:
     """Two noisy moons and two circles: four classes no straight line tells apart."""
     moons, half = datasets.make_moons(1000, noise=0.1, random_state=0)
     circles, which = datasets.make_circles(1000, noise=0.05, factor=0.5, random_state=0)
-    points = np.concatenate([moons, circles + [0.5, 3.0]])
+    points = np.concatenate([moons, circles + np.array([0.5, 3.0])])
     return _task("rings", "classes", points, np.concatenate([half, which + 2]), 4, "each")
 
 

@@ -76,10 +76,11 @@ def _causes(units: dict[tuple[str, int], Row], truth: Truth) -> list[Row]:
 
 
 def _times(units: dict[tuple[str, int], Row], truth: Truth) -> Row:
-    """Of the deaths whose step the report calls exact, how many are."""
+    """Of the certain deaths whose step the report calls exact, how many are."""
     right, wrong = 0, []
     for (site, number), unit in units.items():
-        if unit["state"] != "dead" or not unit["since_exact"] or site not in truth.last_life:
+        exact = unit["state"] == "dead" and unit["certain"] and unit["since_exact"]
+        if not exact or site not in truth.last_life:
             continue
         step = truth.last_life[site][number] + 1
         if unit["since_step"] == step:
@@ -87,5 +88,3 @@ def _times(units: dict[tuple[str, int], Row], truth: Truth) -> Row:
         else:
             wrong.append([site, number, unit["since_step"], step])
     return {"right": right, "wrong": wrong}
-
-

@@ -127,6 +127,7 @@ def separable(task: Task, width: int = 16) -> nn.Module:
 
 def bottleneck(task: Task, rank: int = 8, width: int = 64) -> nn.Module:
     """Weights of low rank, each made of two linear maps on purpose."""
+
     def low(inside: int, outside: int) -> list[nn.Module]:
         return [nn.Linear(inside, rank, bias=False), nn.Linear(rank, outside)]
 

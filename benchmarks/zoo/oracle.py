@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import facts
 from .deaths import Death, deaths
@@ -159,17 +161,14 @@ def fell_upstream(watch: Watch, run: Run) -> bool:
         before.dead.mean() > 0.9
         and facts.still(after).mean() > 0.9
         and after.dead.mean() >= CRITICAL
-        for before, after in zip(sites, sites[1:], strict=False)
+        for before, after in pairwise(sites)
     )
 
 
 def withered(watch: Watch, run: Run) -> bool:
     """Most weight matrices fell to a hundredth of what they were, and nothing is learned."""
     now = dict(watch.training.model.named_parameters())
-    left = [
-        (now[n].norm() / watch.start[n].norm()).item()
-        for n in facts.weights(watch)
-    ]
+    left = [(now[n].norm() / watch.start[n].norm()).item() for n in facts.weights(watch)]
     return float(np.median(left)) < 0.05 and watch.skill < run.recipe.enough
 
 
@@ -192,8 +191,15 @@ def went_straight(watch: Watch, run: Run) -> bool:
 
 
 def misplaced(watch: Watch, run: Run) -> bool:
-    """Outputs of which many targets, or all gradients, are out of reach, and harm."""
-    return harmed(watch, run)
+    """Targets that the last nonlinearity cannot give, or a gradient that is always 0; and harm."""
+    act = list(watch.training.model.modules())[-1]
+    targets = watch.training.task.train[1].float()
+    if isinstance(act, nn.Softmax):
+        return max(watch.norms) == 0
+    low, high = {nn.ReLU: (0.0, math.inf), nn.Sigmoid: (0.0, 1.0)}[type(act)]
+    if watch.training.task.kind == "classes":  # it wants logits below 0 for what it rules out
+        low = max(low, 1.0)
+    return ((targets < low) | (targets > high)).float().mean().item() > 0.1 and harmed(watch, run)
 
 
 def piled_up(watch: Watch, run: Run) -> bool:
@@ -268,7 +274,7 @@ def healthy(watch: Watch, run: Run) -> list[str]:
         found.append(f"expected skill {run.recipe.enough}, found {watch.skill:.3f}")
     for site in watch.sites.values():
         share = float(facts.sick(site).mean())
-        if share >= CRITICAL and site.units >= 8 or share == 1:
+        if (share >= CRITICAL and site.units >= 8) or share == 1:
             found.append(f"{share:.0%} of {site.name} are dead, saturated, constant or copies")
         if not site.finite.all():
             found.append(f"{site.name} was not finite")

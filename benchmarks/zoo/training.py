@@ -37,7 +37,7 @@ class Recipe:
 
     task: Callable[[], Task]
     net: Callable[[Task], nn.Module]
-    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer] = partial(SGD, lr=0.1)
+    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]
     steps: int = 300
     batch: int = 64
     schedule: Callable[[int], float] | None = None

@@ -161,8 +161,7 @@ def imbalanced(recipe: Recipe) -> Recipe:
 
 @spoils(None)
 def spare_dead(training: Training, share: float = 0.2) -> None:
-    """A fifth of a wide layer is dead from the start, and the net is as good without it
-    (SCIENCE 12: existence is not harm)."""
+    """A fifth of a wide layer is dead from the start; existence is not harm."""
     bias = feeders(training)[0].bias
     with torch.no_grad():
         bias[: int(share * len(bias))] = -30.0
@@ -186,8 +185,10 @@ def pruned_weights(training: Training, share: float = 0.7) -> None:
 
 @spoils(None)
 def zero_head(training: Training) -> None:
-    """The last layer starts at 0, so that the first outputs are even; it is no hidden layer, and
-    its rows part at the first step."""
+    """The last layer starts at 0, so that the first outputs are even.
+
+    It is no hidden layer, and its rows part at the first step.
+    """
     head = layers(training.model)[-1]
     nn.init.zeros_(head.weight)
     if head.bias is not None:
@@ -196,8 +197,10 @@ def zero_head(training: Training) -> None:
 
 @spoils(None)
 def zero_branches(training: Training) -> None:
-    """The last layer of each residual branch starts at 0 (Fixup, SkipInit): nothing reads the
-    branch until the first step."""
+    """The last layer of each residual branch starts at 0 (Fixup, SkipInit).
+
+    Nothing reads the branch until the first step.
+    """
     downs = getattr(training.model, "downs", None)
     ends = downs or [m.second for m in training.model.modules() if hasattr(m, "second")]
     for layer in ends:
@@ -217,8 +220,10 @@ def pretrain(training: Training, steps: int = 150) -> None:
 
 @spoils(None)
 def frozen_backbone(training: Training, listed: bool = True) -> None:
-    """A trained backbone is frozen on purpose, and a new head learns; the optimizer may list what
-    is frozen or not."""
+    """A trained backbone is frozen on purpose, and a new head learns.
+
+    The optimizer may list what is frozen or not.
+    """
     pretrain(training)
     training.model.backbone.requires_grad_(False)
     for layer in (training.model.hidden, training.model.head):
@@ -256,15 +261,15 @@ class LowRank(nn.Module):
 
 @spoils(None)
 def adapted(training: Training) -> None:
-    """Fine-tuning by low-rank adapters beside frozen layers: two linear maps on purpose, one of
-    them 0 at first."""
+    """Fine-tuning by low-rank adapters beside frozen layers.
+
+    Two linear maps on purpose, one of them 0 at first.
+    """
     pretrain(training, 60)
     backbone = training.model.backbone
     for index in (0, 2):
         backbone[index] = LowRank(backbone[index])
-    training.optimizer = Adam(
-        [p for p in training.model.parameters() if p.requires_grad], lr=3e-3
-    )
+    training.optimizer = Adam([p for p in training.model.parameters() if p.requires_grad], lr=3e-3)
 
 
 @spoils(None)

@@ -25,8 +25,10 @@ def balance(training: Training, site: int, rate: float) -> None:
 
 @spoils("dying-relu", plants=(Plant("bias-drift", 0),), beside=AFTER)
 def balanced_to_zero(training: Training, rate: float = 0.02) -> None:
-    """Biases are moved after each step to bring firing rates to a target that was left at 0, as
-    load balancing without a loss does it."""
+    """Biases are moved by hand to bring firing rates to a target that was left at 0.
+
+    Load balancing without a loss moves biases in this way.
+    """
     balance(training, 0, rate)
 
 
@@ -37,8 +39,11 @@ def balanced_to_zero(training: Training, rate: float = 0.02) -> None:
     beside=AFTER,
 )
 def balanced_to_one(training: Training, rate: float = 0.05) -> None:
-    """The same with a target of 1: units of ReLU6 end on the upper rail, where they are dead as
-    well as saturated, and drifted there by their bias."""
+    """Biases are moved by hand to bring firing rates to 1.
+
+    Units of ReLU6 end on the upper rail, where they are dead as well as saturated, and their bias
+    took them there.
+    """
     balance(training, 0, -rate)
 
 
@@ -49,8 +54,10 @@ def balanced_to_one(training: Training, rate: float = 0.05) -> None:
     beside=AFTER,
 )
 def strangled(recipe: Recipe, neck: int = 4, rate: float = 0.15) -> Recipe:
-    """The few units of a narrow layer drift to death, and the wide layer behind it loses all its
-    inputs; the deaths in the neck are the root, and the many behind them the harm."""
+    """The few units of a narrow layer drift to death, and the wide layer behind loses its inputs.
+
+    The deaths in the neck are the root, and the many behind them the harm.
+    """
     spoils = (*recipe.spoils, lambda training: balance(training, 1, rate))
     return recipe.built(widths=(48, neck, 48)).but(spoils=spoils)
 
@@ -62,8 +69,10 @@ def strangled(recipe: Recipe, neck: int = 4, rate: float = 0.15) -> Recipe:
     beside=AFTER,
 )
 def drained(training: Training, rate: float = 0.3) -> None:
-    """A whole first layer drifts to death, and the next loses all its inputs; the one is the
-    root, the other its harm."""
+    """A whole first layer drifts to death, and the next one loses all its inputs.
+
+    The one is the root, the other its harm.
+    """
     balance(training, 0, rate)
 
 
@@ -82,14 +91,16 @@ def penalise(training: Training, site: int, strength: float) -> None:
 
 @spoils("dying-relu", plants=(Plant("weight-drift", 0),), beside=AFTER)
 def sparsity(training: Training, strength: float = 1.0) -> None:
-    """An L1 penalty on activations, far stronger than the loss (SCIENCE 13.12)."""
+    """An L1 penalty on activations far above the 0.001 of Glorot et al. 2011."""
     penalise(training, 0, strength)
 
 
 @changes("dying-relu", plants=(Plant("bias-drift", 0),), beside=AFTER)
 def faint_sparsity(recipe: Recipe, strength: float = 0.02, factor: float = 0.02) -> Recipe:
-    """The same on inputs so small that the bias takes nearly all of each step (SCIENCE 8: its
-    share is 1/(1+|x|^2))."""
+    """An L1 penalty on activations, with inputs so small that the bias takes nearly all of a step.
+
+    Its share of the change of z is 1 / (1 + |x|^2).
+    """
     spoils = (*recipe.spoils, lambda training: penalise(training, 0, strength))
     return fed(recipe, lambda x: factor * x).but(spoils=spoils)
 
@@ -100,8 +111,10 @@ def faint_sparsity(recipe: Recipe, strength: float = 0.02, factor: float = 0.02)
     beside=("vanishing-gradient", "no-learning"),
 )
 def hashed(training: Training, strength: float = 1.0) -> None:
-    """A penalty drives tanh units to -1 and 1, as for binary codes, and does not stop; weights
-    take them there."""
+    """A penalty drives tanh units to -1 and 1, as for binary codes, and does not stop.
+
+    Weights take them there.
+    """
     seen: list[Tensor] = []
     acts(training.model)[0].register_forward_hook(lambda _, args, out: seen.append(out))
 
@@ -109,5 +122,3 @@ def hashed(training: Training, strength: float = 1.0) -> None:
         return strength * (1 - seen.pop().square()).mean(0).sum()
 
     training.penalty = penalty
-
-

@@ -32,7 +32,7 @@ def fed(recipe: Recipe, alter: Callable[[Tensor], Tensor]) -> Recipe:
 
 @changes("unscaled-input", plants=(Plant("born-dead"),), beside=FOLLOWS)
 def raw(recipe: Recipe) -> Recipe:
-    """Measures are fed as they are, far from 0 (SCIENCE 3.2; PEERS 2)."""
+    """Measures are fed as they are, far from 0 (StackOverflow 44066044, 39525358)."""
 
     def task() -> Task:
         plain = recipe.task()
@@ -44,7 +44,7 @@ def raw(recipe: Recipe) -> Recipe:
 
 @changes("unscaled-input", plants=(Plant("born-dead"),), beside=FOLLOWS)
 def offset(recipe: Recipe, by: float = 20.0) -> Recipe:
-    """Inputs that were not centred (SCIENCE 3.2)."""
+    """Inputs that were not centred (LeCun et al. 1998)."""
     return fed(recipe, lambda x: x + by)
 
 
@@ -55,8 +55,10 @@ def offset(recipe: Recipe, by: float = 20.0) -> Recipe:
     beside=FOLLOWS,
 )
 def bright(recipe: Recipe, factor: float = 255.0) -> Recipe:
-    """Pixels from 0 to 255 at a rate for pixels from 0 to 1: a step grows with the square of the
-    inputs (SCIENCE 8). A lower rate would be a cure as well."""
+    """Pixels from 0 to 255 at a learning rate for pixels from 0 to 1 (LeCun et al. 1998).
+
+    A step grows with the square of the inputs; a lower rate would be a cure as well.
+    """
     return fed(recipe, lambda x: (x - x.min()) * factor / (x.max() - x.min()))
 
 
@@ -67,8 +69,10 @@ def bright(recipe: Recipe, factor: float = 255.0) -> Recipe:
     beside=FOLLOWS,
 )
 def shifted_later(training: Training, by: float = -4.0) -> None:
-    """The pipeline loses the mean that it subtracts (SCIENCE 13.5): an offset, and deaths by it.
-    The offset comes late, so the deaths are as honest a name."""
+    """The pipeline loses the mean that it subtracts.
+
+    An offset, and deaths by it; it comes late, so the deaths are as honest a name.
+    """
     altered(training, lambda x, y: (x + by, y), AT)
 
 
@@ -79,8 +83,10 @@ def shifted_later(training: Training, by: float = -4.0) -> None:
     beside=FOLLOWS,
 )
 def scaled_later(training: Training, factor: float = 60.0) -> None:
-    """The pipeline loses the factor by which it scales: z leaves the range where tanh bends. The
-    inputs' scale is the root as much as the rails are."""
+    """The pipeline loses the factor by which it scales: z leaves the range where tanh bends.
+
+    The inputs' scale is the root as much as the rails are.
+    """
     altered(training, lambda x, y: (factor * x, y), AT)
 
 

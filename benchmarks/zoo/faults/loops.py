@@ -40,8 +40,10 @@ def altered(
     beside=SPIKED,
 )
 def spiked_batch(training: Training, factor: float = 200.0) -> None:
-    """One batch is out of order and 200 times too large (SCIENCE 13.8). Its one update kills
-    units: the gradient, the step and the deaths are all honest names."""
+    """One batch is out of order and 200 times too large.
+
+    Its one update kills units: the gradient, the step and the deaths are all honest names.
+    """
     altered(training, lambda x, y: (factor * x.roll(1, 0), y), AT, AT + 1)
 
 
@@ -52,16 +54,20 @@ def spiked_batch(training: Training, factor: float = 200.0) -> None:
     beside=SPIKED,
 )
 def summed_once(training: Training, factor: float = 300.0) -> None:
-    """The loss of one batch is not averaged: one gradient is 300 times the others, and what it
-    does is what a spiked batch does."""
+    """The loss of one batch is not averaged: one gradient is 300 times the others.
+
+    It does what a spiked batch does, and has the same names.
+    """
     plain, count = training.loss, itertools.count()
     training.loss = lambda out, y: plain(out, y) * (factor if next(count) == AT else 1.0)
 
 
 @spoils("exploding-gradient", equal=("learning-rate-too-high",), beside=SPIKED)
 def outliers(training: Training, size: float = 300.0, every: int = 20) -> None:
-    """Now and then a target in other units, as a broken meter gives it; a smaller rate would
-    soften it as well as clipping."""
+    """Now and then a target in other units, as a broken meter gives it.
+
+    A smaller rate would soften it as well as clipping.
+    """
     plain, count = training.loss, itertools.count(1)
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -81,7 +87,7 @@ def missing_value(training: Training) -> None:
 
 @changes("non-finite", plants=NAN, beside=(*BROKEN, "unscaled-input"))
 def zero_deviation(recipe: Recipe) -> Recipe:
-    """Each feature is divided by its deviation, which is 0 for some: 0/0 (PEERS 3)."""
+    """Each feature is divided by its deviation, which is 0 for some: 0/0 (DeepDiagnosis, 2022)."""
 
     def task() -> Task:
         plain = recipe.task()
@@ -93,7 +99,7 @@ def zero_deviation(recipe: Recipe) -> Recipe:
 
 @spoils("non-finite", plants=NAN, beside=BROKEN)
 def log_of_zero(training: Training) -> None:
-    """Cross-entropy written as ``-log(softmax)``, so sharp that a chance is 0 (PEERS 10)."""
+    """``-log(softmax)``, so sharp that a chance is exactly 0 (TheDeepChecker, 2022)."""
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         chance = (20 * outputs).softmax(-1)
@@ -150,8 +156,10 @@ class Averaged(nn.Module):
 
 @changes("rank-collapse", beside=("no-learning", "vanishing-gradient"))
 def smoothed(recipe: Recipe, keep: float = 0.05) -> Recipe:
-    """Each layer averages over neighbours that are nearly everybody: over-smoothing, by which
-    all rows become one (Li et al. 2018, Oono & Suzuki 2020)."""
+    """Each layer averages over neighbours that are nearly everybody, so all rows become one.
+
+    Over-smoothing (Li et al. 2018, Oono & Suzuki 2020).
+    """
     plain = recipe.net
 
     def net(task: Task) -> nn.Module:

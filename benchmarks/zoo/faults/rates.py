@@ -16,21 +16,19 @@ HARM = ("exploding-gradient", "no-learning", "rank-collapse", "upstream-death")
 
 @changes("learning-rate-too-high", beside=HARM, plants=(Plant("step-too-large"),))
 def rate(recipe: Recipe, lr: float) -> Recipe:
-    """A learning rate that kills units or diverges from the first step (SCIENCE 13.4)."""
+    """A learning rate that kills units or diverges from the first step (seeded by DeepFD, 2022)."""
     return recipe.stepped(lr=lr)
 
 
-@changes(
-    "learning-rate-too-high", beside=HARM, plants=(Plant("step-too-large", first=AT + 1),)
-)  # fmt: skip
+@changes("learning-rate-too-high", beside=HARM, plants=(Plant("step-too-large", first=AT + 1),))
 def raised(recipe: Recipe, factor: float = 30.0) -> Recipe:
-    """A step schedule multiplies by gamma > 1 where it should divide (SCIENCE 13.4)."""
+    """A step schedule multiplies by gamma > 1 where it should divide."""
     return recipe.but(schedule=lambda step: 1.0 if step < AT else factor)
 
 
 @changes("learning-rate-too-low", beside=("no-learning",))
 def creeping(recipe: Recipe, lr: float = 1e-6) -> Recipe:
-    """A learning rate that would need years (PEERS 2: 1e-10 to 1e-15 seeded by DeepFD)."""
+    """A learning rate that would need years (DeepFD, 2022, seeds 1e-10 to 1e-15)."""
     return recipe.stepped(lr=lr)
 
 
@@ -63,30 +61,33 @@ WITHERED = ("no-learning", "vanishing-gradient", "rank-collapse", "upstream-deat
 
 @changes("weight-decay-collapse", plants=DECAY, beside=WITHERED)
 def decayed(recipe: Recipe, pull: float = 0.3, lr: float = 1e-3) -> Recipe:
-    """AdamW's decay takes a share of each weight at each step, biases spared (SCIENCE 6). What
-    lies behind a layer that vanished has lost its inputs as well as its weights."""
+    """AdamW's decay takes a share of each weight at each step, biases spared.
+
+    What lies behind a layer that vanished has lost its inputs as well as its weights.
+    """
     optimizer = partial(grouped, build=partial(AdamW, lr=lr), decay=pull / lr)
     return recipe.but(optimizer=optimizer, spoils=(*recipe.spoils, _below))
 
 
 @changes("weight-decay-collapse", plants=DECAY, beside=WITHERED)
 def shrunk(recipe: Recipe, pull: float = 0.05, lr: float = 0.01) -> Recipe:
-    """An L2 penalty far above the loss, as SGD's weight decay, biases spared (SCIENCE 6). What
-    lies behind a layer that vanished has lost its inputs as well as its weights."""
+    """An L2 penalty far above the loss, as SGD's weight decay, biases spared.
+
+    What lies behind a layer that vanished has lost its inputs as well as its weights.
+    """
     optimizer = partial(grouped, build=partial(SGD, lr=lr), decay=pull / lr)
     return recipe.but(optimizer=optimizer, spoils=(*recipe.spoils, _below))
 
 
 @spoils("stale-gradients", beside=(*HARM, "learning-rate-too-high"))
 def unreset(training: Training) -> None:
-    """``zero_grad`` is never called: gradients pile up (PEERS 10)."""
+    """``zero_grad`` is never called: gradients pile up."""
     training.zeroes = False
 
 
 @spoils("frozen-parameters", beside=("no-learning",))
 def forgotten(training: Training, part: str) -> None:
-    """Layers at their random start get gradients, but the optimizer does not know them
-    (PEERS 9)."""
+    """Random layers get gradients, but the optimizer lacks them (a case of DLCheck)."""
     kept = {id(p) for p in training.model.get_submodule(part).parameters()}
     for group in training.optimizer.param_groups:
         group["params"] = [p for p in group["params"] if id(p) not in kept]
@@ -100,7 +101,7 @@ def detached(training: Training, part: str) -> None:
 
 @spoils("frozen-parameters", beside=("no-learning",))
 def rebuilt(training: Training, part: str) -> None:
-    """Layers were replaced after the optimizer was made: it updates the old ones (PEERS 11)."""
+    """Layers were replaced after the optimizer was made (TrainCheck, 2025)."""
     module = training.model.get_submodule(part)
     for child in module.modules():
         for name, parameter in list(child.named_parameters(recurse=False)):

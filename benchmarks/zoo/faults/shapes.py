@@ -15,7 +15,7 @@ VANISH = ("no-learning", "learning-rate-too-low", "rank-collapse")
 
 @changes("missing-nonlinearity", beside=("no-learning", "rank-collapse"))
 def straight(recipe: Recipe) -> Recipe:
-    """Layers are stacked with nothing between them: one linear map (PEERS 4, eval_b)."""
+    """Layers are stacked with nothing between them: one linear map (user study of Umlaut, 2021)."""
     return recipe.built(act=nn.Identity)
 
 
@@ -33,8 +33,7 @@ class Once(nn.Module):
 
 @changes("missing-nonlinearity", benign=True)
 def forgot_one(recipe: Recipe) -> Recipe:
-    """A nonlinearity between two layers as wide as each other was left out, and the data forgive
-    it."""
+    """A nonlinearity between two layers was left out, and the data forgive it."""
     plain = recipe
 
     def net(task: object) -> nn.Module:
@@ -45,23 +44,22 @@ def forgot_one(recipe: Recipe) -> Recipe:
 
 @changes("vanishing-gradient", beside=VANISH)
 def sigmoids(recipe: Recipe, depth: int = 6) -> Recipe:
-    """A stack of sigmoids: a gradient falls to a quarter or less in each (SCIENCE 13.3)."""
+    """A stack of sigmoids: a gradient falls to a quarter or less in each (Glorot & Bengio 2010)."""
     return recipe.built(widths=(48,) * depth, act=nn.Sigmoid, init="xavier")
 
 
 @changes("rank-collapse", beside=("no-learning", "vanishing-gradient", "dying-relu"))
 def pinched(recipe: Recipe, widths: Sequence[int] = (64, 1, 64, 64)) -> Recipe:
-    """A layer of width 1, left over from a trial, in a wide net: all that follows lies on a
-    curve."""
+    """A layer of width 1, left over from a trial, in a wide net: all behind it lies on a curve."""
     return recipe.built(widths=widths, act=nn.LeakyReLU)
 
 
-@changes(
-    "rank-collapse", equal=("vanishing-gradient",), beside=("no-learning", "init-too-small")
-)
+@changes("rank-collapse", equal=("vanishing-gradient",), beside=("no-learning", "init-too-small"))
 def unskipped(recipe: Recipe, depth: int = 4) -> Recipe:
-    """Attention without skip connections: tokens become copies of each other (Dong et al. 2021),
-    and gradients shrink with them."""
+    """Attention without skip connections: tokens become copies of each other (Dong et al. 2021).
+
+    Gradients shrink with them, which is as honest a name.
+    """
     return recipe.built(skip=0.0, depth=depth)
 
 
@@ -79,14 +77,14 @@ class Last(nn.Module):
 
 @changes("output-activation", beside=("no-learning",))
 def ended(recipe: Recipe, act: type[nn.Module] = nn.ReLU) -> Recipe:
-    """A nonlinearity on the outputs that cannot give what the loss asks for (PEERS 2, 10)."""
+    """Outputs pass a nonlinearity that cannot give what is asked (StackOverflow 48251943)."""
     plain = recipe.net
     return recipe.but(net=lambda task: Last(plain(task), act()))
 
 
 @changes("output-activation", beside=("no-learning", "frozen-parameters", "vanishing-gradient"))
 def softmax_of_one(recipe: Recipe) -> Recipe:
-    """Softmax over one output: always 1, its gradient always 0 (PEERS 2: 33969059, 31880720)."""
+    """Softmax over one output: always 1, its gradient always 0 (StackOverflow 33969059)."""
     plain = recipe.net
     return recipe.but(
         net=lambda task: Last(plain(task), nn.Softmax(dim=-1)),
@@ -96,7 +94,7 @@ def softmax_of_one(recipe: Recipe) -> Recipe:
 
 @changes("non-finite", beside=("no-learning", "exploding-gradient", "init-too-large"))
 def exponentials(recipe: Recipe, depth: int = 3) -> Recipe:
-    """The exponential as the nonlinearity of hidden layers: it overflows (PEERS 3)."""
+    """The exponential as the nonlinearity of hidden layers: it overflows (DeepDiagnosis, 2022)."""
     from ..nets import Exp
 
     return recipe.built(widths=(16,) * depth, act=Exp)
