@@ -190,7 +190,7 @@ BENIGN: Table = [
 
 #: What looks like a fault and is none.
 TWISTS: Table = [
-    ("mlp transformer cnn-batchnorm", twists.to_zero),
+    ("mlp transformer cnn-batchnorm separable", twists.to_zero),
     ("mlp-adam cnn regression", twists.one_cycle),
     ("mlp", twists.restarts),
     ("mlp cnn regression", twists.accumulated),
