@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick bench real-bugs lint format types clean
+.PHONY: help install demo test test-quick bench zoo real-bugs peers lint format types clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,8 @@ bench: $(INSTALLED)  ## measure what watching costs; writes benchmarks/results/
 
 real-bugs: $(INSTALLED)  ## run flatline on the real bugs that other tools were compared on
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_bugs
+zoo: $(INSTALLED)  ## score the diagnosis on labelled trainings; writes benchmarks/results/
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.zoo --jobs $(WORKERS)
 
 lint: $(INSTALLED)  ## style, format and the order of the rooms
 	$(BIN)/ruff check .

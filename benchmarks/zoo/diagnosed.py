@@ -1,0 +1,109 @@
+"""What flatline says of a run: the only module of the zoo that knows it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import flatline
+
+from .labels import Run
+from .oracle import Truth
+
+Row = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+#: Steps between two exams.
+EVERY = 10
+
+
+def watched(run: Run, budget: float | None = None) -> Row:
+    """The JSON report of a run under a monitor.
+
+    Args:
+        run: The run.
+        budget: Share of the time for exams; without one, exams are taken at set steps.
+    """
+    training = run.begin()
+    monitor = flatline.Monitor(training.model, training.optimizer, budget=budget or 1.0)
+    if budget is None:
+        _at_set_steps(monitor)
+    with monitor:
+        for _ in range(run.steps):
+            training.step()
+    return monitor.report().to_dict()
+
+
+def _at_set_steps(monitor: flatline.Monitor) -> None:
+    """Take exams by the step and not by the clock, so that a report repeats on a busy machine."""
+    watcher = monitor._watch.watcher
+    assert watcher is not None
+    watcher.pacer.due = (  # type: ignore[method-assign]
+        lambda step, elapsed, event: event or step < 4 or step % EVERY == 0
+    )
+
+
+def launched(run: Run, budget: float | None = None) -> Row:
+    """The JSON report of the run as an unmodified program under ``flatline run``."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "flatline", "run", "--quiet", "--json", str(report)]
+        command += ["--store", str(Path(folder) / "runs.db"), "--budget", f"{100 * (budget or 1)}"]
+        command += ["-m", "benchmarks.zoo.train", run.id]
+        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+        found: Row = json.loads(report.read_text())
+    return found
+
+
+def summary(report: Row, truth: Truth) -> Row:
+    """What of a report is scored."""
+    units = {(unit["site"], unit["unit"]): unit for unit in report["units"]}
+    overhead = report["run"]["overhead"]
+    return {
+        "verdict": report["verdict"],
+        "found": [[one["code"], one["severity"]] for one in report["findings"]],
+        "explained": sorted({code for one in report["findings"] for code in _explained(one)}),
+        "causes": _causes(units, truth),
+        "times": _times(units, truth),
+        "exams": overhead["exams"],
+        "lost": [one["what"] for one in report["lost"]],
+    }
+
+
+def _explained(finding: Row) -> list[str]:
+    """Codes that a finding explains."""
+    listed = finding.get("explains") or []
+    return [one if isinstance(one, str) else one["code"] for one in listed]
+
+
+def _causes(units: dict[tuple[str, int], Row], truth: Truth) -> list[Row]:
+    """For each plant and site, how many of its units were given which cause."""
+    places: dict[tuple[str, str, tuple[str, ...]], Counter[str]] = {}
+    for death in truth.deaths:
+        place = death.plant.cause, death.site, death.plant.equal
+        unit = units.get((death.site, death.unit))
+        named = "not listed" if unit is None else unit.get("cause") or "none"
+        places.setdefault(place, Counter())[named] += 1
+    return [
+        {"cause": cause, "site": site, "equal": list(equal), "named": dict(count)}
+        for (cause, site, equal), count in places.items()
+    ]
+
+
+def _times(units: dict[tuple[str, int], Row], truth: Truth) -> Row:
+    """Of the certain deaths whose step the report calls exact, how many are."""
+    right, wrong = 0, []
+    for (site, number), unit in units.items():
+        exact = unit["state"] == "dead" and unit["certain"] and unit["since_exact"]
+        if not exact or site not in truth.last_life:
+            continue
+        step = truth.last_life[site][number] + 1
+        if unit["since_step"] == step:
+            right += 1
+        else:
+            wrong.append([site, number, unit["since_step"], step])
+    return {"right": right, "wrong": wrong}

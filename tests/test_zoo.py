@@ -1,0 +1,236 @@
+"""The zoo is what its labels say: each code and cause is planted, and brute force finds it."""
+
+import ast
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from flatline.diagnose.names import CODES as NAMES
+from zoo import score
+from zoo.diagnosed import watched
+from zoo.faults.rates import rate
+from zoo.halves import SPLITS, half
+from zoo.labels import CAUSES, CODES, Run
+from zoo.oracle import examine
+from zoo.runs import RUNS
+
+ZOO = Path(__file__).parent.parent / "benchmarks" / "zoo"
+#: One run for each code, and healthy ones that look sick.
+SAMPLE = (
+    "mlp-wine+equal-weights,value=0.1-0",
+    "mlp-wine+drawn-small-0",
+    "regression-rare+drawn-large-0",
+    "mlp-wine+negative-bias-0",
+    "mlp-wine+balanced-to-zero-0",
+    "regression-tanh+scaled-later-0",
+    "mlp-wine+sigmoids-0",
+    "mlp+spiked-batch-0",
+    "regression+rate,lr=0.3-0",
+    "regression+creeping-0",
+    "mlp-wine+raw-0",
+    "regression+drained-0",
+    "regression+shrunk-0",
+    "finetune+forgotten,part=backbone-0",
+    "autoencoder+missing-value-0",
+    "mlp-rings+straight-0",
+    "regression+widened-0",
+    "mlp-cancer+softmax-of-one-0",
+    "regression+unreset-0",
+    "regression+broadcast-0",
+    "mlp-wine+smoothed-0",
+    "regression-tanh+idle-sensors-0",
+    "mlp-wine+positive-bias-0",
+    "mlp-wine+whispering-0",
+    "experts-cancer+closed,number=2-0",
+    "regression+pruned-readers-0",
+    "mlp-wide+spare-dead-0",
+    "finetune+frozen-backbone-0",
+    "bag-sparse-0",
+    "mlp-wine+batch-of-0",
+)
+#: Codes whose findings exist; reports are held to the others as they land.
+LANDED = frozenset({"duplicate-units", "linear-units", "non-finite"})
+RUN_LIST = list(RUNS.values())
+
+
+def expected(run, report):
+    """What a report says against the label of its run, as far as its findings exist."""
+    found = {one["code"] for one in report["findings"]}
+    critical = {one["code"] for one in report["findings"] if one["severity"] == "critical"}
+    complaints = [f"{code} is not named" for code in (set(run.expected) & LANDED) - found]
+    if not run.sick:
+        complaints += [f"{code} is called critical" for code in critical]
+    return complaints
+
+
+def both_halves(runs):
+    return {run.split for run in runs} == set(SPLITS)
+
+
+def test_the_closed_lists_are_those_of_the_contract():
+    assert CODES == NAMES
+    assert set(CAUSES) < {*CAUSES, "unknown"}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_is_planted_four_times_and_in_both_halves(code):
+    runs = [run for run in RUN_LIST if run.main == code]
+    assert len(runs) >= 4
+    assert both_halves(runs)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_every_cause_is_planted_six_times_and_in_both_halves(cause):
+    runs = [run for run in RUN_LIST if any(plant.cause == cause for plant in run.plants)]
+    assert len(runs) >= 6
+    assert both_halves(runs)
+
+
+def test_every_architecture_is_in_both_halves():
+    kinds = {run.architecture for run in RUN_LIST}
+    assert len(kinds) >= 15
+    one_sided = [
+        kind for kind in kinds if not both_halves(r for r in RUN_LIST if r.architecture == kind)
+    ]
+    assert not one_sided
+
+
+@pytest.mark.parametrize("split", [*SPLITS, "all"])
+def test_half_of_the_runs_are_sick(split):
+    runs = [run for run in RUN_LIST if split in (run.split, "all")]
+    assert len(runs) >= (240 if split == "all" else 120)
+    assert 0.45 <= sum(run.sick for run in runs) / len(runs) <= 0.55
+
+
+def test_ids_are_unique_and_decide_the_half():
+    assert all(run.id == name for name, run in RUNS.items())
+    assert all(run.split == half(name) for name, run in RUNS.items())
+
+
+def test_labels_use_the_words_of_the_contract():
+    for run in RUN_LIST:
+        assert run.named <= set(CODES)
+        assert {plant.cause for plant in run.plants} <= set(CAUSES)
+        assert {cause for plant in run.plants for cause in plant.equal} <= set(CAUSES)
+        assert run.why
+
+
+def test_nothing_critical_is_allowed_where_nobody_is_sick():
+    assert all(bool(run.allowed) == run.sick for run in RUN_LIST)
+    assert all(fault.benign or run.sick for run in RUN_LIST for fault in run.faults if fault.code)
+
+
+def test_only_the_reading_of_reports_knows_flatline():
+    knowing = set()
+    for path in ZOO.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.split(".")[0] == "flatline" for name in names):
+                knowing.add(path.name)
+    assert knowing == {"diagnosed.py"}
+
+
+@pytest.mark.parametrize("name", ["cnn-0", "finetune+adapted-0", "mlp-dropout+sparsity-0"])
+def test_a_run_repeats_to_the_bit(name):
+    def trained():
+        training = RUNS[name].begin()
+        for _ in range(5):
+            training.step()
+        return training.model.state_dict()
+
+    first, second = trained(), trained()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_the_sample_has_every_code_and_healthy_runs():
+    mains = Counter(RUNS[name].main for name in SAMPLE)
+    assert len(SAMPLE) == len(set(SAMPLE)) == 30
+    assert set(mains) == {*CODES, None}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_brute_force_finds_what_was_planted(name):
+    truth = examine(RUNS[name])
+    assert truth.complaints == ()
+    planted = {plant.cause for plant in RUNS[name].plants}
+    assert {death.plant.cause for death in truth.deaths} == planted
+
+
+def test_brute_force_denies_a_fault_that_did_not_take():
+    harmless = Run("regression", (rate.set(lr=0.01),))
+    assert any("learning-rate-too-high" in said for said in examine(harmless).complaints)
+
+
+def test_brute_force_denies_health_that_is_none():
+    hidden = Run("regression", (dataclasses.replace(rate.set(lr=0.3), code=None, plants=()),))
+    assert any("skill" in said for said in examine(hidden).complaints)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_reports_agree_with_the_labels(name):
+    run = RUNS[name]
+    if run.sick and not set(run.expected) & LANDED:
+        assert run.main not in LANDED  # its finding is still to come
+    else:
+        assert expected(run, watched(run)) == []
+
+
+def scored(**fields):
+    """A row of a sick run in which a shift killed units of two sites."""
+    row = {
+        "id": "made",
+        "sick": True,
+        "main": "dying-relu",
+        "equal": ["unscaled-input"],
+        "expected": ["dying-relu"],
+        "allowed": ["dying-relu", "unscaled-input"],
+        "true": ["dying-relu", "unscaled-input"],
+        "found": [["dying-relu", "critical"], ["no-learning", "warning"]],
+        "explained": [],
+        "complaints": [],
+        "causes": [
+            {"cause": "input-shift", "site": "0", "equal": [], "named": {"input-shift": 3}},
+            {
+                "cause": "input-shift",
+                "site": "2",
+                "equal": ["upstream-death"],
+                "named": {"upstream-death": 1, "unknown": 3},
+            },
+        ],
+        "times": {"right": 3, "wrong": [["2", 0, 120, 121]]},
+    }
+    return row | fields
+
+
+def test_figures_are_what_the_rows_say():
+    rows = [scored(), scored(found=[["no-learning", "critical"]], times={"right": 0, "wrong": []})]
+    rows.append(scored(sick=False, allowed=[], causes=[], times={"right": 4, "wrong": []}))
+    found = score.figures(rows)
+    assert found["main"] == 0.5
+    assert found["critical_on_healthy"] == 1
+    assert found["critical_untrue"] == 1
+    assert found["causes"] == pytest.approx((1 + 0.25) / 2)
+    assert found["times"] == pytest.approx(7 / 8)
+    codes = score.per_code(rows)
+    assert codes["dying-relu"] == {"planted": 3, "found": 2, "said": 2, "true": 2}
+    assert codes["no-learning"] == {"planted": 0, "found": 0, "said": 3, "true": 0}
+    assert score.met(found) == dict.fromkeys(score.BOUNDS, False)
+
+
+def test_an_equal_name_counts_as_right():
+    assert score.main_right(scored(found=[["unscaled-input", "critical"]]))
+    assert not score.main_right(scored(found=[]))
+    assert score.confusion([scored()])["input-shift"]["input-shift"] == pytest.approx(1.25)
+
+
+def test_misses_are_told_by_name():
+    wrong = scored(found=[["no-learning", "critical"]], complaints=["not so"])
+    said = "\n".join(score.misses([wrong]))
+    for part in ("missed   made", "alarm    made", "time     made", "defect   made"):
+        assert part in said
+    assert score.text([wrong]).splitlines()[0] == "1 runs, 1 of them sick"
