@@ -1,0 +1,38 @@
+"""The zoo's runs, as the peers need them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .recorder import Validation
+from .score import Run, Training
+
+
+def from_zoo() -> list[Run]:
+    zoo: Any = importlib.import_module("benchmarks.zoo")
+    return [labelled(run) for run in zoo.runs()]
+
+
+def labelled(run: Any) -> Run:
+    """A run of the zoo with its label."""
+    return Run(run.name, run.sick, frozenset(run.codes), run.choose, lambda: training_of(run))
+
+
+def training_of(run: Any) -> Training:
+    """The run's training, with its epochs, and its task's test set for validation."""
+    made = run.build()
+    recipe, (inputs, _) = made.recipe, made.task.train
+    per_epoch = max(1, len(inputs) // (recipe.batch * recipe.accumulate))
+
+    def validate() -> Validation:
+        inputs, targets = made.task.test
+        outputs = made.model(inputs)
+        loss = float(made.loss(outputs, targets))
+        if made.task.kind == "classes":
+            return loss, float((outputs.argmax(-1) == targets).float().mean())
+        if made.task.kind == "binary":
+            return loss, float(((outputs.squeeze(-1) > 0) == (targets > 0)).float().mean())
+        return loss, None
+
+    return Training(made.model, made.optimizer, made.step, recipe.steps, per_epoch, validate)
