@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from .peer import Peer
 from .recording import MODULES, WEIGHTED, Call, Epoch, Step
 
-#: Each way of writing a nonlinearity as a function.
+#: Each way of writing a nonlinearity, or a linear map, as a function.
 FUNCTIONS: dict[Any, str] = {
     getattr(home, name): name
     for name in ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "elu", "selu", "celu", "gelu",
@@ -28,7 +28,7 @@ FUNCTIONS: dict[Any, str] = {
     for home in (torch, F, Tensor)
     if hasattr(home, name)
 }  # fmt: skip
-FUNCTIONS |= {torch.relu_: "relu", Tensor.relu_: "relu"}
+FUNCTIONS |= {torch.relu_: "relu", Tensor.relu_: "relu", F.linear: "Linear"}
 FUNCTIONS |= {Tensor.sigmoid_: "sigmoid", Tensor.tanh_: "tanh"}
 CRITERIA: dict[Any, str] = {
     getattr(F, name): name
@@ -55,6 +55,10 @@ class _Frame:
     module: nn.Module | None = None
     before: Tensor | None = None
     functions: Counter[str] = field(default_factory=Counter)
+
+
+#: What peers compute is none of the training's calls.
+unseen: Callable[[], Any] = torch._C.DisableTorchFunction
 
 
 class _Functions(TorchFunctionMode):
@@ -120,10 +124,10 @@ class Recorder:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        if self._history:
-            self._end_epoch()
-        self._context.close()
-        with torch.no_grad():
+        with self._context:
+            if self._history:
+                self._end_epoch()
+        with unseen():
             for peer in self.peers:
                 peer.end()
 
@@ -168,14 +172,16 @@ class Recorder:
             self._step.loss += float(args[0].detach())
         if not self._watching() or not (func in FUNCTIONS or func in CRITERIA):
             return func(*args, **kwargs)
-        if func in CRITERIA and self._census is None:
+        if func in CRITERIA:
             result = func(*args, **kwargs)
-            self._compare(CRITERIA[func], args, kwargs)
+            if self._census is None:
+                self._compare(CRITERIA[func], args, kwargs)
             return result
         owner, kind = self._open[-1].module, FUNCTIONS[func]
-        if type(owner) in MODULES or (owner is None and kind == "exp"):
+        told = type(owner) in MODULES or type(owner).__name__ in WEIGHTED
+        if told or (owner is None and kind == "exp"):
             return func(*args, **kwargs)  # its module tells of it; it is arithmetic
-        before = _copy(args[0] if args else kwargs["input"])
+        before = None if kind in WEIGHTED else _copy(args[0] if args else kwargs["input"])
         result = func(*args, **kwargs)
         call = Call(self._name(kind), kind, None, before, module=False, axis=self._axis)
         self._note(call, result)
@@ -198,17 +204,18 @@ class Recorder:
     def _before_update(self, *_: Any) -> None:
         step = self._step
         step.lr = max(float(group["lr"]) for group in self.optimizer.param_groups)
-        step.weights = self._weights()
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is not None:
-                step.grads[name] = parameter.grad.detach().to_dense().clone()
+        with unseen():
+            step.weights = self._weights()
+            for name, parameter in self.model.named_parameters():
+                if parameter.grad is not None:
+                    step.grads[name] = parameter.grad.detach().to_dense().clone()
 
     def _after_update(self, *_: Any) -> None:
         step = self._step
         step.updated = self._weights()
         args = self._batches[-1][0] if self._batches else ()
         step.inputs = args[0] if args and isinstance(args[0], Tensor) else None
-        with torch.no_grad():  # what peers compute is none of the training's calls
+        with unseen():
             for peer in self.peers:
                 peer.step(step)
         self._history.append((step.loss, step.accuracy))
@@ -220,7 +227,8 @@ class Recorder:
             self._end_epoch()
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+        with unseen():
+            return {name: p.detach().clone() for name, p in self.model.named_parameters()}
 
     def _end_epoch(self) -> None:
         losses, accuracies = zip(*self._history, strict=True)
@@ -233,6 +241,7 @@ class Recorder:
             if self.validate is not None:
                 epoch.val_loss, epoch.val_accuracy = self.validate()
             epoch.census = self._take_census()
+        with unseen():
             for peer in self.peers:
                 peer.epoch(epoch)
         for module, mode in modes:

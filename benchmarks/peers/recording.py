@@ -142,13 +142,27 @@ class Step:
             right = self.outputs.argmax(1) == self.targets
         return share(right)
 
+    def output_kind(self) -> str:
+        """The nonlinearity that made what the loss was given; ``linear`` where none did.
+
+        Where the loss is no known function, the nonlinearity of the last layer.
+        """
+        found = [call for call in self.layers() if call.kind not in PASSIVE]
+        if self.outputs is None:
+            return found[-1].kind if found and found[-1].nonlinear else "linear"
+        given = self.outputs.flatten()
+        for call in reversed(found):
+            assert call.output is not None
+            if call.nonlinear and torch.equal(call.output.flatten(), given):
+                return call.kind
+        return "linear"
+
     def answer(self) -> tuple[str, Tensor | None]:
         """Nonlinearity of the output layer and its outputs, as a Keras program would have them.
 
         There softmax and sigmoid belong to the model; here they often belong to the loss.
         """
-        last = next((call for call in reversed(self.layers()) if call.kind not in PASSIVE), None)
-        kind = last.kind if last is not None and last.nonlinear else "linear"
+        kind = self.output_kind()
         if self.outputs is None:
             return kind, None
         if kind == "linear" and self.criterion == "cross_entropy":

@@ -10,18 +10,20 @@ from .score import Run, Training
 
 
 def from_zoo() -> list[Run]:
-    zoo: Any = importlib.import_module("benchmarks.zoo")
-    return [labelled(run) for run in zoo.runs()]
+    """All runs of the zoo."""
+    zoo: Any = importlib.import_module("benchmarks.zoo.runs")
+    return [labelled(run) for run in zoo.RUNS.values()]
 
 
 def labelled(run: Any) -> Run:
     """A run of the zoo with its label."""
-    return Run(run.name, run.sick, frozenset(run.codes), run.choose, lambda: training_of(run))
+    codes = frozenset({*run.expected, *run.equal})
+    return Run(run.id, run.sick, codes, run.split == "choose", lambda: training_of(run))
 
 
 def training_of(run: Any) -> Training:
     """The run's training, with its epochs, and its task's test set for validation."""
-    made = run.build()
+    made = run.begin()
     recipe, (inputs, _) = made.recipe, made.task.train
     per_epoch = max(1, len(inputs) // (recipe.batch * recipe.accumulate))
 
@@ -29,6 +31,8 @@ def training_of(run: Any) -> Training:
         inputs, targets = made.task.test
         outputs = made.model(inputs)
         loss = float(made.loss(outputs, targets))
+        if recipe.loss is not None:
+            return loss, None
         if made.task.kind == "classes":
             return loss, float((outputs.argmax(-1) == targets).float().mean())
         if made.task.kind == "binary":

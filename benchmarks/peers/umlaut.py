@@ -61,11 +61,11 @@ class Umlaut(Peer):
         if step.index:
             return
         found = [call for call in step.layers() if call.kind not in PASSIVE]
-        kind = found[-1].kind if found else "linear"
+        kind = step.output_kind()
         takes_logits = step.criterion == "cross_entropy" or step.criterion.endswith("with_logits")
         if "softmax" not in kind and not takes_logits:
             self.say("missing softmax", 0)
-        if found and found[-1].nonlinear and "softmax" not in kind:
+        if kind != "linear" and "softmax" not in kind:
             self.say("final layer has activation", 0)
         for call, following in itertools.pairwise(found):
             if call.weighted and not following.nonlinear:
