@@ -87,53 +87,52 @@ class DeepDiagnosis(Peer):
         super().__init__()
         self.means: dict[tuple[str, str], list[float]] = {}
         self.labels: list[float] = []
-        self.last: Epoch | None = None
+        self.before: Epoch | None = None
 
     def step(self, step: Step) -> None:
-        if self.last is None and step.targets is not None and step.targets.numel():
+        if self.before is None and step.targets is not None and step.targets.numel():
             self.labels += [float(step.targets.min()), float(step.targets.max())]
 
     def epoch(self, epoch: Epoch) -> None:
-        self.last = epoch
-        if not self.said:
-            self.conclude(next(self.symptoms(epoch), ""), epoch)
+        """Look at the epoch before: only now is it known not to have been the last."""
+        if self.before is not None:
+            self.look(self.before, last=False)
+        self.before = epoch
 
     def end(self) -> None:
-        """The dead nodes of the last epoch, which no epoch knows itself to be."""
-        if self.said or self.last is None:
-            return
-        relus = [call for call in self.last.first_batch() if call.kind in ("relu", "exp")]
-        for call in relus:
-            assert call.output is not None
-            if share(call.output <= 0) >= 0.7:
-                self.conclude("dead node", self.last)
+        if self.before is not None:
+            self.look(self.before, last=True)
 
-    def conclude(self, symptom: str, epoch: Epoch) -> None:
-        if symptom:
+    def look(self, epoch: Epoch, last: bool) -> None:
+        """Say the first symptom, if it is the first of all, and what would fix it."""
+        symptom = None if self.said else next(self.symptoms(epoch, last), None)
+        if symptom is not None:
             self.say(symptom, epoch.last.index)
             self.say(fix(symptom, epoch.last), epoch.last.index)
 
-    def symptoms(self, epoch: Epoch) -> Iterator[str]:
+    def symptoms(self, epoch: Epoch, last: bool) -> Iterator[str]:
         found = [call for call in epoch.first_batch() if call.kind not in PASSIVE]
         turn = (epoch.index + 1) % self.often == 0
         if epoch.index == 0 and found and self.out_of_range(epoch.last):
             yield "out of range"
-        yield from self.forward(found, turn)
-        yield from self.metrics(epoch, turn)
-        yield from self.backward(epoch.last, turn)
-
-    def forward(self, found: list[Call], turn: bool) -> Iterator[str]:
         for call in found:
-            assert call.output is not None
-            mean = float(call.output.float().mean())
-            self.means.setdefault(("output", call.name), []).append(mean)
-            yield from numerical(mean)
-            given = call.input if turn and call.kind in ("sigmoid", "tanh") else None
-            if given is not None and share(given.abs() >= 5) > 0.5:
-                yield "saturated activation"
+            yield from self.forward(call, turn, last)
         for call in found[:-1]:
             if turn and unchanged(self.means["output", call.name][-self.often :]):
                 yield "unchanged tensor"
+        yield from self.metrics(epoch, turn)
+        yield from self.backward(epoch.last, turn)
+
+    def forward(self, call: Call, turn: bool, last: bool) -> Iterator[str]:
+        assert call.output is not None
+        mean = float(call.output.float().mean())
+        self.means.setdefault(("output", call.name), []).append(mean)
+        yield from numerical(mean)
+        if last and call.kind in ("relu", "exp") and share(call.output <= 0) >= 0.7:
+            yield "dead node"
+        given = call.input if turn and call.kind in ("sigmoid", "tanh") else None
+        if given is not None and share(given.abs() >= 5) > 0.5:
+            yield "saturated activation"
 
     def metrics(self, epoch: Epoch, turn: bool) -> Iterator[str]:
         losses = self.means.setdefault(("loss", ""), [])
