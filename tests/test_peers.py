@@ -297,7 +297,9 @@ HEALTHY = frozenset()
 
 
 def run(name, *codes, sick=True, choose=False, **options):
-    return Run(name, sick, frozenset(codes), choose, lambda: training(**options))
+    findings = [("dying-relu", "critical"), ("dormant-units", "warning")] if sick else []
+    build, found = (lambda: training(**options)), (lambda: findings)
+    return Run(name, sick, frozenset(codes), choose, build, found)
 
 
 def test_a_row_counts_alarms_right_diagnoses_and_false_alarms():
@@ -354,6 +356,10 @@ def test_the_command_prints_and_writes_the_figures_of_the_reported_half(tmp_path
     }  # fmt: skip
     assert all((f["sick"], f["healthy"]) == (1, 1) for f in figures.values())
     assert figures["keras-contrib DeadReluDetector"]["right"] == 1
+    assert [figures[f"flatline, {what}"]["words"] for what in ("critical", "with warnings")] == [
+        1,
+        2,
+    ]
     assert all(name in printed for name in (*figures, *ABSENT))
     assert [found["half"] for found in written["runs"]] == ["choose", "choose", "report", "report"]
     assert {"command", "versions", "machine", "absent"} <= set(written)

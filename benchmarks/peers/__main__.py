@@ -15,10 +15,9 @@ from typing import Any
 import torch
 
 from ..environment import machine, versions
-from .ours import OURS, judge_ours
 from .roster import ABSENT, PEERS
 from .runs import from_zoo
-from .score import Row, Run, Verdicts, judge, row, table
+from .score import FLATLINE, Row, Run, Verdicts, judge, judge_flatline, row, table
 
 OUTPUT = Path(__file__).parents[1] / "results" / "peers.json"
 
@@ -26,7 +25,7 @@ OUTPUT = Path(__file__).parents[1] / "results" / "peers.json"
 def rows_of(verdicts: Verdicts, runs: Sequence[Run]) -> list[Row]:
     """A row for each peer and for flatline, over the reported half."""
     reported = [run for run in runs if not run.choose]
-    names = [*(peer.name for peer in PEERS), *OURS]
+    names = [*(peer.name for peer in PEERS), *FLATLINE]
     return [row(name, verdicts[name], reported) for name in names if name in verdicts]
 
 
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str], runs: Sequence[Run] | None = None) -> int:
     verdicts = judge(
         chosen, lambda run: print(f"{next(done)}/{len(chosen)} {run.name}", flush=True)
     )
-    verdicts |= judge_ours(chosen)
+    verdicts |= judge_flatline(chosen)
     print(table(rows_of(verdicts, chosen)))
     print("\nNo rule to run:", *(f"  {name}: {why}" for name, why in ABSENT.items()), sep="\n")
     args.output.parent.mkdir(parents=True, exist_ok=True)

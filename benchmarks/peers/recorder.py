@@ -157,8 +157,10 @@ class Recorder:
         self._note(Call(name, kind, None, before, leaf=leaf, axis=self._axis), output)
 
     def _note(self, call: Call, output: Any) -> None:
-        """Keep a call with its output, and ask for the gradient of that."""
+        """Keep a call with its output, and ask for the gradient of that; not one on no example."""
         if isinstance(output, Tensor):
+            if not output.numel():
+                return
             call.output = output.detach().clone()
         calls = self._step.calls if self._census is None else self._census
         calls.append(call)

@@ -18,7 +18,20 @@ def from_zoo() -> list[Run]:
 def labelled(run: Any) -> Run:
     """A run of the zoo with its label."""
     codes = frozenset({*run.expected, *run.equal})
-    return Run(run.id, run.sick, codes, run.split == "choose", lambda: training_of(run))
+    return Run(
+        run.id,
+        run.sick,
+        codes,
+        run.split == "choose",
+        build=lambda: training_of(run),
+        findings=lambda: findings_of(run),
+    )
+
+
+def findings_of(run: Any) -> list[tuple[str, str]]:
+    """What the zoo gets to hear from flatline."""
+    diagnosed: Any = importlib.import_module("benchmarks.zoo.diagnosed")
+    return [(found["code"], found["severity"]) for found in diagnosed.watched(run)["findings"]]
 
 
 def training_of(run: Any) -> Training:

@@ -43,6 +43,7 @@ class Run:
         codes: Findings any one of which names what was planted.
         choose: Whether it belongs to the half on which things may be chosen and fitted.
         build: Makes the training.
+        findings: Code and severity of what flatline finds in another training of the same kind.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Run:
     codes: Codes
     choose: bool
     build: Callable[[], Training]
+    findings: Callable[[], Sequence[tuple[str, str]]]
 
 
 @dataclass
@@ -64,6 +66,11 @@ class Verdict:
         return bool(self.said)
 
 
+#: Rows of flatline, each with the severities that count in it as an alarm.
+FLATLINE = {
+    "flatline, critical": frozenset({"critical"}),
+    "flatline, with warnings": frozenset({"critical", "warning"}),
+}
 #: By peer, then by run.
 Verdicts = dict[str, dict[str, Verdict]]
 
@@ -129,6 +136,17 @@ def judge(runs: Sequence[Run], progress: Callable[[Run], object] = lambda run: N
                 verdicts.setdefault(peer.name, {})[run.name] = verdict
         progress(run)
     verdicts[DeepFD.name] = ask_deepfd(runs, features)
+    return verdicts
+
+
+def judge_flatline(runs: Sequence[Run]) -> Verdicts:
+    """What flatline says of each, in trainings of its own."""
+    verdicts: Verdicts = {name: {} for name in FLATLINE}
+    for run in runs:
+        findings = run.findings()
+        for name, severities in FLATLINE.items():
+            codes = frozenset(code for code, severity in findings if severity in severities)
+            verdicts[name][run.name] = Verdict(dict.fromkeys(sorted(codes), 0), codes)
     return verdicts
 
 
