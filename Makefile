@@ -36,8 +36,12 @@ bench: $(INSTALLED)  ## measure what watching costs; writes benchmarks/results/
 
 real-bugs: $(INSTALLED)  ## run flatline on the real bugs that other tools were compared on
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_bugs
+
 zoo: $(INSTALLED)  ## score the diagnosis on labelled trainings; writes benchmarks/results/
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.zoo --jobs $(WORKERS)
+
+peers: $(INSTALLED)  ## compare with the rules of other tools on the zoo; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.peers
 
 lint: $(INSTALLED)  ## style, format and the order of the rooms
 	$(BIN)/ruff check .

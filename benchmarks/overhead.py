@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from environment import machine, versions
 from memory import bytes_per_unit, peak_ratio
 from pairs import CLOCKS, Attach, Clock, Round, interval, median_ratio, one_round, total_ratio
 from trainings import TRAININGS, Build, Training
@@ -109,33 +107,6 @@ def start_up(repeats: int = 15) -> Iterator[Row]:
         ]
         row = interval([(np.array(pairs[1:]),)], lambda chosen: float(np.median(chosen)))
         yield {"what": what, **row, "holds": row["ratio"] <= BOUNDS["import"]}
-
-
-def machine() -> Row:
-    """What the figures were measured on."""
-    model = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((ln.split(":")[1].strip() for ln in lines if ln.startswith("model name")), "")
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of what takes part."""
-    found = {"python": platform.python_version()}
-    for package in ("flatline", "torch", "numpy", "transformers"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
 
 
 def table_line(row: Row) -> str:
