@@ -74,7 +74,8 @@ def test_one_report_speaks_for_both_processes(tmp_path):
     assert site["name"] == "0"
     assert site["feeds"] == ["0.weight", "0.bias"]
     assert site["reads"] == ["2.weight"]
-    assert site["examples"] % 72 == 0
+    # Each process paces its own exams; both have seen the first step.
+    assert site["examples"] >= 72
     dead = [unit["unit"] for unit in report["units"] if unit["state"] == "dead"]
     assert dead == [0]
     assert report["units"][0]["examples"] == 16 * (32 + 40)

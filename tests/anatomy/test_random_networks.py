@@ -67,6 +67,7 @@ class Plan:
     residual: bool
 
 
+#: A layer norm over two units gives -1 and 1 alone, on which formulas cannot be told apart.
 plans = st.builds(
     Plan,
     width=st.integers(1, 6).map(lambda n: 2 * n),
@@ -76,7 +77,7 @@ plans = st.builds(
     move=st.sampled_from(["", "", "dropout", "pool", "flatten"]),
     gated=st.booleans(),
     residual=st.booleans(),
-)
+).filter(lambda plan: plan.norm != "layer" or plan.width > 2)
 
 
 class Random(nn.Module):

@@ -22,6 +22,8 @@ PATIENCE = 16
 _SURE, _PENDING, _DOUBT, _ASKED = 1, 2, 4, 8
 #: Rows that :meth:`Roll.observe` takes at most.
 ROWS = 8
+#: Rows that are put off at most while nothing changes and nobody is silent for too long.
+LATER = 64
 _ROW_BITS = (1 << np.arange(ROWS)).astype(np.uint8)[:, None]
 _BYTE = np.arange(256, dtype=np.uint8)
 _BITS = np.unpackbits(_BYTE[:, None], axis=1).sum(axis=1).astype(np.int32)
@@ -94,6 +96,10 @@ class Roll:
         self._longest = np.zeros(total, np.uint8)
         self._flags = np.full(total, _PENDING, np.uint8)
         self._last_step = -1
+        #: Rows that were put off, how many may be before someone is missed, and their word.
+        self._put_off = self._room = 0
+        self._steady: npt.NDArray[np.uint8] | None = None
+        self._wanted = False
         self._lit_step = np.full(len(sizes), -1)
         self._exam_step = np.full(len(sizes), -1)
 
@@ -118,25 +124,65 @@ class Roll:
         """
         if not all(self._trusted):
             alive = alive & np.repeat(self._trusted, self._sizes)
-        count, step = len(alive), np.asarray(steps, np.int32)
         # One byte per unit, row i in bit i, so that tables of 256 answer every question.
-        word = np.bitwise_or.reduce(alive.view(np.uint8) * _ROW_BITS[:count], axis=0)
-        lit = np.bitwise_or.reduceat(word, self._starts)
-        self._lit_step = np.where(lit, step[np.minimum(_LAST[lit], count - 1)], self._lit_step)
-        full = (1 << count) - 1
-        # Units that lived in every row, as most do, need no more than these three lines.
-        some = np.flatnonzero((word != full) | (self._silent != 0))
+        word = np.bitwise_or.reduce(alive.view(np.uint8) * _ROW_BITS[: len(alive)], axis=0)
+        if not self._again(word, steps):
+            self._settle()
+            self._wanted |= self._take(word, steps)
+        wanted, self._wanted = self._wanted, False
+        return wanted
+
+    def _again(self, word: npt.NDArray[np.uint8], steps: Sequence[int]) -> bool:
+        """Put off rows in which the same units lived, all the time, as in those before.
+
+        That is the usual, and taking such rows together costs as much as taking one of them.
+        """
+        if self._steady is None or len(steps) < ROWS or self._put_off + ROWS > self._room:
+            return False
+        follows = steps[0] == self._last_step + 1 and steps[-1] == self._last_step + ROWS
+        if not follows or not np.array_equal(word, self._steady):
+            return False
+        self._put_off += ROWS
+        self._last_step = steps[-1]
+        return True
+
+    def _settle(self) -> None:
+        """Take the rows that were put off."""
+        count, self._put_off = self._put_off, 0
+        if not count or self._steady is None:
+            return
+        self._lit_step.fill(self._last_step)
+        some = np.flatnonzero(self._steady != 255)
+        before = self._pass(some, self._last_step)
+        self._wanted |= self._wait(some, count, before)
+
+    def _pass(
+        self, some: npt.NDArray[np.intp], step: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """Let all units have lived until a step; returns what was known of ``some``."""
         before = (self.last_life[some], self._flags[some], self._silent[some])
-        self.last_life.fill(step[-1])
+        self.last_life.fill(step)
         self._silent.fill(0)
         self._flags &= _DOUBT
         self._flags |= _PENDING
-        suspicious = False
-        if len(some):
-            bright, word = np.repeat(lit, self._sizes)[some], word[some]
-            goes_on = self._goes_on(word, bright == full, step, before[1])
-            settle = self._wait if goes_on else self._observe
-            suspicious = settle(some, word, bright, step, before)
+        return before
+
+    def _take(self, word: npt.NDArray[np.uint8], steps: Sequence[int]) -> bool:
+        """Rows as one byte per unit; returns whether some unit has been silent too long."""
+        count, step = len(steps), np.asarray(steps, np.int32)
+        lit = np.bitwise_or.reduceat(word, self._starts)
+        self._lit_step = np.where(lit, step[np.minimum(_LAST[lit], count - 1)], self._lit_step)
+        full = (1 << count) - 1
+        # Units that lived in every row, as most do, need no more than this.
+        some = np.flatnonzero((word != full) | (self._silent != 0))
+        before = self._pass(some, steps[-1])
+        bright = np.repeat(lit, self._sizes)[some]
+        goes_on = self._goes_on(word[some], bright == full, step, before[1])
+        if goes_on:
+            suspicious = self._wait(some, count, before)
+        else:
+            suspicious = self._observe(some, word[some], bright, step, before)
+        self._steady = word if goes_on and count == ROWS else None
         self._last_step = steps[-1]
         return suspicious
 
@@ -155,16 +201,17 @@ class Roll:
     def _wait(
         self,
         some: npt.NDArray[np.intp],
-        word: npt.NDArray[np.uint8],
-        lit: npt.NDArray[np.uint8],
-        step: npt.NDArray[np.int32],
+        count: int,
         before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
     ) -> bool:
         """As :meth:`_observe` where all of ``some`` were silent already and stay so: the usual."""
         last_life, flags, silent = before
-        silence = silent + np.int32(len(step))
-        suspicious = silence > _patience(self._longest[some])
-        suspicious &= (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
+        silence = silent + np.int32(count)
+        patience = _patience(self._longest[some])
+        watched = (flags & _ASKED == 0) & (self.first_silent[some] <= last_life)
+        suspicious = watched & (silence > patience)
+        left = (patience - silence)[watched & ~suspicious]
+        self._room = int(left.min(initial=LATER))
         flags[suspicious] |= _ASKED
         self.last_life[some], self._silent[some], self._flags[some] = last_life, silence, flags
         return bool(suspicious.any())
@@ -236,6 +283,8 @@ class Roll:
         Returns:
             Whether a unit fired unnoticed that a reliable pulse should have noticed.
         """
+        self._settle()
+        self._steady = None
         member = self.members[index]
         if member.pulse == "none" or self._lit_step[index] != step:
             return False
@@ -266,6 +315,8 @@ class Roll:
             examples: Number of examples.
             complete: The exam saw every example behind the gradient (not one rank of several).
         """
+        self._settle()
+        self._steady = None
         member = self.members[index]
         part = slice(self._starts[index], self._ends[index])
         last, first, silence = self.last_life[part], self.first_silent[part], self._silent[part]
@@ -295,6 +346,8 @@ class Roll:
         nothing tells that the unit did not live for a moment since. Silence that no exam has
         confirmed is counted anew.
         """
+        self._settle()
+        self._steady = None
         member = self.members[index]
         if member.exact:
             self._recount(index)
@@ -310,6 +363,7 @@ class Roll:
 
     def ledger(self, index: int) -> Ledger:
         """The ledger of site ``index``."""
+        self._settle()
         member = self.members[index]
         part = slice(self._starts[index], self._ends[index])
         last, first, flags = self.last_life[part], self.first_silent[part], self._flags[part]

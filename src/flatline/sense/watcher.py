@@ -31,7 +31,7 @@ from flatline.sense.unseen import unseen
 _log = logging.getLogger("flatline")
 
 #: Seconds between two writings of what the pulse and the taps collected.
-FLUSH_SECONDS = 0.5
+FLUSH_SECONDS = 0.9
 #: Seconds between two lines of progress.
 PROGRESS_SECONDS = 10.0
 #: What each part is called when it is lost.
