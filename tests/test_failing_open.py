@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils import _python_dispatch
 
 import flatline
-from flatline import api
+from flatline import session
 from flatline.anatomy import atlas, labels, producers, roots, tracer
 from flatline.record import schema
 from flatline.record.writer import RunWriter
@@ -291,18 +291,18 @@ def test_a_writer_that_fails_twice_keeps_nobody_waiting(monkeypatch, caplog):
 def test_faults_under_a_session(entry, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(watcher, "FLUSH_SECONDS", -1.0)
     monkeypatch.setattr(watcher, "PROGRESS_SECONDS", -1.0)
-    monkeypatch.setattr(api.Session, "_shows_progress", lambda self: True)
+    monkeypatch.setattr(session.Session, "_shows_progress", lambda self: True)
     before_each_call(monkeypatch, entry, Fault(lambda call: True))
     expected = bare()
     reports = []
 
     @contextmanager
     def watch():
-        session = api.Session(tmp_path / "runs.db", argv=["train.py"])
-        session.attach()
+        watching = session.Session(tmp_path / "runs.db", argv=["train.py"])
+        watching.attach()
         yield
         flatline.log("accuracy", 0.5)
-        reports.append(session.finish("finished"))
+        reports.append(watching.finish("finished"))
 
     found = trained(program, STEPS, watch)
 
@@ -314,10 +314,10 @@ def test_faults_under_a_session(entry, tmp_path, monkeypatch, caplog):
 
 def test_max_steps_holds_when_all_watching_is_lost(monkeypatch):
     before_each_call(monkeypatch, "Watcher._after_step", Fault(lambda call: call == 3))
-    stop = api.StopTraining("enough")
+    stop = session.StopTraining("enough")
     with watched(max_steps=7, stop=stop) as (memory, _):
         training = program()
-        with pytest.raises(api.StopTraining):
+        with pytest.raises(session.StopTraining):
             run(training, 100)
     # Once it only counts, it does not wait for the second optimizer of the last step.
     assert training.others["second"].state[training.model.head.bias]["step"] == 6

@@ -7,6 +7,9 @@ import gc
 import inspect
 import json
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import weakref
 from contextlib import contextmanager
@@ -18,9 +21,11 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.data import DataLoader, TensorDataset
 
 import flatline
+import hazards_of_models  # noqa: F401  (registers its hazards)
+import hazards_of_steps  # noqa: F401
 from flatline.sense.attach import Attachment
 from flatline.sense.watcher import Watcher
-from hazards import HAZARDS
+from hazard import HAZARDS
 from untouched import bits, differences, surroundings, trained
 from watching import Memory, watched
 from workloads import WORKLOADS, clusters, mlp, supervised
@@ -307,3 +312,43 @@ def test_forward_passes_inside_a_transform_are_named_as_not_watched():
         training.step()
     (missed,) = memory.unplaced
     assert "torch.func" in missed.because
+
+
+FAILS = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(16, 8), nn.Linear(9, 4)
+
+        def forward(self, x):
+            try:
+                return self.second(torch.relu(self.first(x)))
+            except RuntimeError as error:
+                raise ValueError("these layers do not fit") from error
+
+    net = Net()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    try:
+        (2 * net.first.weight.sum()).backward()
+        torch.zeros(1).backward()
+    finally:
+        net(torch.randn(3, 16)).sum().backward()
+"""
+
+
+def test_an_uncaught_error_inside_an_exam_shows_the_programs_own_frames_alone(tmp_path):
+    (tmp_path / "train.py").write_text(textwrap.dedent(FAILS))
+
+    def run(*command):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    plain = run("train.py")
+    assert "these layers do not fit" in plain[2]
+    assert "does not require grad" in plain[2]
+    assert run("-m", "flatline", "run", "--quiet", "train.py") == plain

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flatline.errors import UsageError
+from flatline.errors import FlatlineError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -82,12 +82,18 @@ class Watch:
         try:
             return work(*args)
         except Exception as error:
-            fault = f"{type(error).__name__}: {error}"
+            fault = f"a fault inside flatline: {type(error).__name__}: {error}"
+            if isinstance(error, FlatlineError):
+                fault = str(error)
             if not any(fault in why for _, why in self._losses()):  # one failure is said once
-                _log.warning("flatline no longer sees %s: a fault inside flatline: %s", what, fault)
+                _log.warning("flatline no longer sees %s: %s", what, fault)
                 _log.debug("the fault", exc_info=error)
-            self._lost.append((what, f"a fault inside flatline: {fault}"))
+            self._lost.append((what, fault))
             return None
+
+    def miss(self, what: str, why: str) -> None:
+        """Note what cannot be seen, through no fault of ours."""
+        self._lost.append((what, why))
 
     def watch(self, watcher: Watcher, optimizer: Optimizer | None = None) -> None:
         """Begin to watch."""
@@ -137,7 +143,7 @@ class Watch:
             units: Units to list one by one, at most.
             store: The store to name in commands, where it is not the usual one.
         """
-        report = self.spare("all but this line", self._build, units, store)
+        report = self.spare("what is stored of this run", self._build, units, store)
         if report is None:
             from flatline.show.report import Report
 

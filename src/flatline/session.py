@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from flatline.show.report import Report
 
 
+#: Seconds that the process which reports waits for the others of its run.
+PATIENCE = 10.0
+
+
 class StopTraining(BaseException):
     """Raised out of an optimizer's step when ``--max-steps`` is reached."""
 
@@ -107,9 +111,19 @@ class Session:
         watch.close(status)
         if watch.rank != 0:
             return None
-        if watch.writer.error is not None:
-            _tell(f"flatline: {watch.writer.error}. The report shows what was written before.")
+        if self._world > 1:
+            watch.spare("what other processes saw last", self._await, status)
         return watch.report(self._units, self._named_store)
+
+    def _await(self, status: str) -> None:
+        """Give the other processes time to write what they saw; they end together as a rule."""
+        patience = PATIENCE if status == "finished" else PATIENCE / 10
+        end = time.monotonic() + patience
+        while (left := self._watch.store.writers(self._watch.writer.id)) and time.monotonic() < end:
+            time.sleep(0.05)
+        if left:
+            what = "what other processes saw last"
+            self._watch.miss(what, f"{left} of them still ran {patience:g} seconds after this one")
 
     def _explain(self, status: str) -> None:
         """Say so if there was nothing to watch."""

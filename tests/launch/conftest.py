@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,12 @@ ADDRESS = re.compile("0x[0-9a-f]{8,}")
 # It puts itself in place of modules of ours, which is meant for the programs that the tests start.
 collect_ignore = ["fake"]
 ENTRY_POINT = "import sys\nfrom flatline.launch.cli import main\nsys.exit(main())\n"
+
+
+def _heed_signals() -> None:
+    """Signals that whoever started the tests ignores are not ignored by what the tests start."""
+    for kind in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(kind, signal.SIG_DFL)
 
 
 @dataclass
@@ -76,6 +83,7 @@ class Twice:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            preexec_fn=_heed_signals,
         )
         try:
             yield process

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from flatline.record.schema import APPLICATION
+from flatline.record.schema import APPLICATION, VERSION
 from flatline.record.store import Store
 
 #: What takes from root the right to read and write everything.
@@ -81,7 +81,7 @@ def test_a_file_that_is_no_database(runs, command):
         (
             APPLICATION,
             7,
-            "of version 1 or older, found version 7, written by a newer flatline; upgrade "
+            f"of version {VERSION} or older, found version 7, written by a newer flatline; upgrade "
             "flatline, or name another file with --store",
         ),
     ],
@@ -175,7 +175,8 @@ def test_a_store_that_vanishes_does_not_end_the_training(runs):
     status, output, errors = runs.watched("train.py")
 
     assert (status, output) == (0, "trained\n")
-    assert errors == (
-        f"flatline: expected to use {runs.folder}/.flatline/runs.db as the run store, found: "
-        "unable to open database file; name another file with --store\n"
+    assert errors.startswith(
+        "flatline no longer sees what is stored of this run: expected to use "
+        f"{runs.folder}/.flatline/runs.db as the run store, found: unable to open database file; "
+        "name another file with --store\nUNKNOWN  "
     )

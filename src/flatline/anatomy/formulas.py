@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flatline.anatomy.tracer import Tracer
 
 _UNKNOWN = "its nonlinearity is a formula that is not in the table"
+_OVERWRITTEN = "its pre-activation is overwritten before its formula is complete"
 _UNCLEAR = "its formula cannot be told from others on these numbers"
 #: Largest error of a formula computed in a precision.
 _TOLERANCES = {torch.float16: 2e-3, torch.bfloat16: 1e-2}
@@ -32,7 +33,19 @@ _NEEDS = {
 
 def same(a: Label, b: Label) -> bool:
     """Whether two tensors are parts of one formula: functions of the same pre-activation."""
-    return a.base is not None and a.base is b.base
+    if a.base is not None and b.base is not None:
+        return a.base is b.base
+    # A view of the pre-activation, or one from before the formula began.
+    return a.origin is not None and a.origin is b.origin and _units(a) == _units(b) is not None
+
+
+def _units(label: Label) -> tuple[int, ...] | None:
+    """Which units of its layer a label is about."""
+    if label.role == OUTPUT and len(label.tokens) == 1:
+        place = label.tokens[0].place
+        return place.units, place.start, place.step
+    spread = label.spread
+    return None if spread is None else (spread.count, spread.start, spread.step)
 
 
 def join(tracer: Tracer, op: str, a: Label, b: Label, out: Tensor) -> None:
@@ -42,8 +55,11 @@ def join(tracer: Tracer, op: str, a: Label, b: Label, out: Tensor) -> None:
         return
     part = a if len(a.path) >= len(b.path) else b
     path = (*a.path, *b.path, op)[-_LONGEST:]
-    part = replace(part, path=path, base=a.base, origin=part.origin, over="")
+    part = replace(part, path=path, base=a.base or b.base, over="")
     if not recognise(tracer, part, out):
+        if a.role == b.role == OUTPUT and a.tokens == b.tokens:
+            tracer.labels.put(out, part)  # h * h: a function of the unit's output alone
+            return
         taint(tracer, part, out)
     for token in a.tokens + b.tokens:
         tracer.observer.forget(token)
@@ -58,21 +74,24 @@ def taint(tracer: Tracer, label: Label, out: Tensor) -> None:
 def recognise(tracer: Tracer, label: Label, out: Tensor) -> bool:
     """Place ``out`` as a function of its formula's pre-activation, if the table has that one."""
     base = label.base
-    z = None if base is None else base.tensor()
-    if base is None or z is None or label.origin is None or label.spread is None:
+    if base is None or label.origin is None or label.spread is None:
         return False
     if out.shape != base.shape or not out.is_floating_point():
         return False
     activation = _match(tracer, label, base, out)
-    if activation is None or activation.name == "composite":
+    z = base.tensor()
+    if activation is None or activation.name == "composite" or z is None or _shares(z, out):
         return False
-    place = tracer.place(label, activation)
-    token = tracer.observer.before(place, z, label.spread, label.inputs)
+    token = tracer.enter_site(z, replace(label, spread=base.spread), activation)
     tracer.observer.after(token, out)
-    spread = replace(label.spread, start=0, step=1)
-    whole = replace(label, role=OUTPUT, spread=spread, hold=None, tokens=(token,))
-    tracer.labels.put(out, whole)
+    whole = replace(label, role=OUTPUT, hold=None, tokens=(token,))
+    tracer.labels.put(out, replace(whole, spread=replace(base.spread, start=0, step=1)))
     return True
+
+
+def _shares(z: Tensor, out: Tensor) -> bool:
+    """Whether ``out`` was written over the pre-activation."""
+    return z.untyped_storage().data_ptr() == out.untyped_storage().data_ptr()
 
 
 def _match(tracer: Tracer, label: Label, base: Base, out: Tensor) -> Activation | None:
@@ -84,11 +103,10 @@ def _match(tracer: Tracer, label: Label, base: Base, out: Tensor) -> Activation 
         return known
     z, h = (part.double().cpu().numpy() for part in (base.sample, sample(out)))
     tolerance = _TOLERANCES.get(out.dtype, 3e-6)
-    among = [known.name] if known is not None else _candidates(label.path)
-    found = activations.match(z, h, tolerance, among)
-    if found is None and known is not None:
-        return known  # it was told before; these numbers agree
-    if found is not None:
+    if known is not None and activations.match(z, h, tolerance, [known.name]) in (known, None):
+        return known  # it was told before, and these numbers agree
+    found = activations.match(z, h, tolerance, _candidates(label.path))
+    if known is None and found is not None:
         tracer.matched[key] = found
     return found
 
@@ -102,8 +120,10 @@ def _candidates(path: tuple[str, ...]) -> list[str]:
 def unfinished(tracer: Tracer, label: Label) -> str:
     """Why a formula that ended here was not placed."""
     assert label.origin is not None
-    key = (label.origin.name, label.form, label.path)
-    return _UNKNOWN if key in tracer.matched else _UNCLEAR
+    found = tracer.matched.get((label.origin.name, label.form, label.path))
+    if found is None:
+        return _UNCLEAR
+    return _UNKNOWN if found.name == "composite" else _OVERWRITTEN
 
 
 def follow(tracer: Tracer, units: list[tuple[Tensor, Label]], call: Call) -> None:
@@ -124,6 +144,8 @@ def follow(tracer: Tracer, units: list[tuple[Tensor, Label]], call: Call) -> Non
         and (choosing or all(x.numel() <= 1 for x in others))
     )
     if not elementwise:
+        if call.op in ("maximum", "minimum") and first.role == LINEAR:
+            tracer.miss(first, call.op, "it picks one of several layers' outputs")
         tracer.end(units, call.results)
         return
     part = max(labels, key=lambda label: (label.role == TAINT, len(label.path)))

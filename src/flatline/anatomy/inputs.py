@@ -61,8 +61,8 @@ def joined(a: Inputs | None, b: Inputs | None) -> Inputs | None:
     return Inputs(a.total + b.total, a.rows + b.rows, features)
 
 
-def of_rows(x: Tensor, *, data: bool = False) -> Inputs:
-    """Inputs of a map that takes the last dimension of ``x``.
+def of_rows(x: Tensor, *, data: bool = False) -> Inputs | None:
+    """Inputs of a map that takes the last dimension of ``x``; ``None`` where it is complex.
 
     Args:
         x: Input, ``(…, inputs)``.
@@ -72,6 +72,8 @@ def of_rows(x: Tensor, *, data: bool = False) -> Inputs:
         >>> of_rows(torch.ones(6, 4)).total
         tensor([6., 6., 6., 6.])
     """
+    if x.is_complex():
+        return None
     x = x.detach()
     rows = x.reshape(-1, x.shape[-1])
     return Inputs(_sum(rows, 0), len(rows), _features(x, -1) if data else None)
@@ -93,7 +95,7 @@ def of_patches(
         data: Whether ``x`` is what the model was given, no activation.
     """
     transposed, groups = bool(geometry[3]), int(geometry[5])
-    if transposed and groups > 1:
+    if (transposed and groups > 1) or x.is_complex():
         return None
     x = x.detach()
     x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -20,6 +20,8 @@ LINEAR, OUTPUT, TAINT = "linear", "output", "taint"
 #: How a label loses the place of its units.
 MOVED = "its units are moved in a way that cannot be followed"
 JOINED = "its input joins several layers"
+#: Why a nonlinearity may be a part of a loss.
+SUMMED = "it is summed up to one number, as a part of a loss is, and no layer reads it"
 _SAMPLE = 512
 
 
@@ -48,14 +50,16 @@ class Base:
 
     Args:
         tensor: The pre-activation.
+        spread: Where its units lie.
         inside: The formula began inside the model.
     """
 
-    def __init__(self, tensor: Tensor, inside: bool) -> None:
+    def __init__(self, tensor: Tensor, spread: Spread, inside: bool) -> None:
         self.ref: Callable[[], Tensor | None] = weakref.ref(tensor)
         self.shape = tensor.shape
         self.version = version(tensor)
         self.sample = sample(tensor)
+        self.spread = spread
         self.inside = inside
 
     def tensor(self) -> Tensor | None:
@@ -144,12 +148,14 @@ class Weights:
     Attributes:
         shown: The parameters.
         part: Which slice of a stack of weights (an expert's) it is; ``None`` for all.
+        fresh: Something in it was made in this step, such as a recurrent network's first state.
         drawn: Random numbers are in it.
         product: It is a product of several matrices.
     """
 
     shown: tuple[Shown, ...] = ()
     part: int | None = None
+    fresh: bool = False
     drawn: bool = False
     product: bool = False
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flatline import activations
 from flatline.anatomy import elementwise, operators
-from flatline.anatomy.labels import LINEAR, MOVED, OUTPUT, Label
+from flatline.anatomy.labels import LINEAR, MOVED, OUTPUT, SUMMED, Label
 from flatline.anatomy.operators import Call
 from flatline.anatomy.spread import Spread, moved, selected, sliced
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Labels the results of an operator, of whose arguments ``args[0]`` has the given label.
 Move = Callable[["Tracer", Label, Call], None]
-
-SUMMED = "it is summed up to one number, as a part of a loss is, and no layer reads it"
 
 
 def hand_on(tracer: Tracer, label: Label, spread: Spread | None, out: Tensor) -> None:
@@ -214,8 +212,9 @@ def _glu(tracer: Tracer, label: Label, call: Call) -> None:
         tracer.miss(label, "glu", label.lost or MOVED)
         tracer.end([(x, label)], call.results)
         return
-    place = tracer.place(replace(label, spread=gate), activations.gated(activations.get("sigmoid")))
-    token = tracer.observer.before(place, x.narrow(dim, half, half), gate, label.inputs)
+    activation = activations.gated(activations.get("sigmoid"))
+    z = x.narrow(dim, half, half)
+    token = tracer.enter_site(z, replace(label, spread=gate), activation)
     tracer.observer.after(token, out)
     spread = replace(gate, start=0, step=1)
     tracer.labels.put(out, Label(OUTPUT, label.origin, spread, tokens=(token,)))

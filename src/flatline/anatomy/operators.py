@@ -30,6 +30,7 @@ class Call:
         kwargs: Its arguments by name.
         results: The tensors that it gave.
         pointwise: Each element of the result depends on the same element of the arguments alone.
+        known: It is one of torch's own.
     """
 
     op: str
@@ -37,6 +38,7 @@ class Call:
     kwargs: Kwargs
     results: list[Tensor]
     pointwise: bool = False
+    known: bool = True
 
     @property
     def out(self) -> Tensor:
@@ -301,6 +303,12 @@ def keeps_layout(args: Args) -> bool:
 def is_pointwise(func: Any) -> bool:
     """Whether each element of the result depends on the same element of the arguments alone."""
     return torch.Tag.pointwise in func.tags or base_name(func) in _POINTWISE
+
+
+def is_torchs_own(func: Any) -> bool:
+    """Whether the operator is none of an extension."""
+    name: str = func._schema.name
+    return name.startswith(("aten::", "prims::", "quantized::", "c10d::", "_c10d_functional::"))
 
 
 def is_drawn(func: Any) -> bool:

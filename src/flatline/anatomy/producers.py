@@ -31,7 +31,7 @@ def _parameters(tracer: Tracer, tensor: Tensor | None) -> Weights | None:
 def _is_weight(tracer: Tracer, tensor: Tensor) -> bool:
     """Whether ``tensor`` is a parameter or made of parameters and constants, not of data."""
     label = tracer.label(tensor)
-    return isinstance(label, Weights) and (bool(label.shown) or not label.drawn)
+    return isinstance(label, Weights) and (bool(label.shown) or not label.fresh)
 
 
 def _linear(

@@ -204,7 +204,8 @@ class Names:
             owned.update((module, owned.get(module, 0) + 1) for module in above)
             if name in shown:
                 busy.update(above)
-        names = [name for _, name in self._modules.values() if name in owned and name not in busy]
+        every = (name for _, name in self._modules.values())
+        names = [name for name in every if name and name in owned and name not in busy]
         return [name for name in names if _above(name)[1] not in names]
 
     def is_buffer(self, tensor: Tensor) -> bool:

@@ -31,6 +31,7 @@ from flatline.anatomy.labels import (
     LINEAR,
     MOVED,
     OUTPUT,
+    SUMMED,
     TAINT,
     Base,
     Known,
@@ -50,6 +51,8 @@ _UNKNOWN = "its input is not the output of one known layer"
 _ACROSS = "it is a function of all units at once"
 _OVER = "it acts on the output of another nonlinearity"
 _FUSED = "its layer runs as one fused operator"
+_FOREIGN = "it is an operator of another library, which cannot be followed"
+_NESTED = "its input is a nested tensor, whose examples have different shapes"
 _OUTSIDE = "it is applied outside the model, as a loss is, and no layer reads it"
 
 
@@ -134,6 +137,10 @@ class Tracer:
         if op == "as_strided" and operators.keeps_layout(args):
             op = "alias"
         tensors = tensors_of(args, kwargs)
+        if any(x.is_nested for x in tensors):
+            if op in operators.NONLINEAR and self.stack:
+                self.miss(None, op, _NESTED)
+            return _nothing
         if op not in PRODUCERS and any(isinstance(self.labels.get(x), Rows) for x in tensors):
             return experts.each(self, func, args, kwargs, tensors)
         if op in operators.NONLINEAR and args and isinstance(args[0], Tensor):
@@ -149,9 +156,11 @@ class Tracer:
 
     def _aware(self, func: Any, args: Args, after: Callable[[Any], None]) -> Callable[[Any], None]:
         """``after``, told whether the operator writes its first argument or gives a view of it."""
+        if not args or not isinstance(args[0], Tensor):
+            return after  # a list of tensors, as fused and distributed operators take
         if operators.is_inplace(func):
             context = self.labels.writing
-        elif operators.is_view(func) and args and isinstance(args[0], Tensor):
+        elif operators.is_view(func):
             context = self.labels.viewing
         else:
             return after
@@ -192,24 +201,22 @@ class Tracer:
                 self.miss(None, op, "its input is made of parameters alone")
             return None
         if label is None:
-            if op not in operators.GUARDS and z.requires_grad and z.ndim > 1 and self.stack:
+            if op not in operators.GUARDS and z.requires_grad and z.numel() > 1 and self.stack:
                 self.miss(None, op, _UNKNOWN)
             return None
         activation = operators.NONLINEAR[op](args, kwargs)
         if label.role != LINEAR or activation is None:
             return None  # a part of a formula, or on top of another nonlinearity
-        if label.spread is None or label.origin is None:
-            self.miss(label, op, label.lost or MOVED)
+        lost = "its numbers are complex" if z.is_complex() else label.lost or MOVED
+        if label.spread is None or label.origin is None or z.is_complex():
+            self.miss(label, op, lost)
             return None
         return self._site(z, label, activation)
 
     def _site(self, z: Tensor, label: Label, activation: Activation) -> Callable[[Any], None]:
         assert label.spread is not None
-        place = self.place(label, activation)
-        if not self.stack:
-            place.doubts.setdefault(_OUTSIDE)
         base = self.base(z)
-        token = self.observer.before(place, z, label.spread, label.inputs)
+        token = self.enter_site(z, label, activation)
         self.leak(label)  # what a residual connection brought along
         spread = replace(label.spread, start=0, step=1)  # readers count the site's own units
         path = (activation.name,)
@@ -222,18 +229,17 @@ class Tracer:
 
         return after
 
-    def base(self, z: Tensor) -> Base:
+    def base(self, z: Tensor) -> Base | None:
         """The beginning of the formula that ``z`` is in, or ``z`` itself as one."""
         label = self.labels.get(z)
-        if isinstance(label, Label) and label.base is not None:
-            return label.base
-        base = Base(z, bool(self.stack))
-        if isinstance(label, Label):
-            self.labels.put(z, replace(label, base=base))
+        if not isinstance(label, Label) or label.base is not None or label.spread is None:
+            return label.base if isinstance(label, Label) else None
+        base = Base(z, label.spread, bool(self.stack))
+        self.labels.put(z, replace(label, base=base))
         return base
 
-    def place(self, label: Label, activation: Activation) -> Place:
-        """The place of a nonlinearity applied to a tensor with this label."""
+    def enter_site(self, z: Tensor, label: Label, activation: Activation) -> Any:
+        """A nonlinearity on ``z``, which has this label; returns the observer's handle."""
         origin, spread = label.origin, label.spread
         assert origin is not None
         assert spread is not None
@@ -247,7 +253,9 @@ class Tracer:
             spread.step,
         )
         place.mixed = origin.mixed
-        return place
+        if not self.stack:
+            place.doubts.setdefault(_OUTSIDE)
+        return self.observer.before(place, z, spread, label.inputs)
 
     # -- following --------------------------------------------------------------------------
 
@@ -264,7 +272,8 @@ class Tracer:
         results = tensors_of(out if isinstance(out, tuple | list) else (out,), {})
         if not results:
             return
-        call = Call(op, args, kwargs, results, operators.is_pointwise(func))
+        pointwise, known = operators.is_pointwise(func), operators.is_torchs_own(func)
+        call = Call(op, args, kwargs, results, pointwise, known)
         producer = PRODUCERS.get(op)
         if producer is not None and labelled and producer(self, args, kwargs, out):
             return
@@ -295,6 +304,8 @@ class Tracer:
             first = units[0][1]
             if op in operators.ACROSS and first.origin is not None and not first.origin.mixed:
                 self.miss(first, op.strip("_"), _ACROSS)
+            if first.role == LINEAR and not call.known:
+                self.miss(first, op, _FOREIGN)
             formulas.follow(self, units, call)
 
     def _read_at_once(
@@ -310,8 +321,10 @@ class Tracer:
 
     def end(self, units: list[tuple[Tensor, Label]], results: list[Tensor]) -> None:
         """Label nothing that came out, and say that the units went this way."""
-        for _, label in units:
+        for x, label in units:
             self.leak(label)
+            if self.stack and any(result.numel() == 1 < x.numel() for result in results):
+                self.doubt(label, SUMMED)
             if label.role == TAINT:
                 self.stuck(label)
             if label.over:

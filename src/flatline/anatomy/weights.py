@@ -44,7 +44,7 @@ def fresh(tracer: Tracer, call: Call, drawn: bool) -> None:
     """Label new constants, unless it is a parameter that they are written into."""
     for out in call.results:
         parameter = of_parameter(tracer, out)
-        tracer.labels.put(out, parameter or Weights(drawn=drawn))
+        tracer.labels.put(out, parameter or Weights(fresh=True, drawn=drawn))
 
 
 def compose(tracer: Tracer, call: Call, drawn: bool) -> None:
@@ -60,6 +60,7 @@ def compose(tracer: Tracer, call: Call, drawn: bool) -> None:
                 tracer.labels.put(out, None)
             return
         operands.append((tensor, label))
+    fresh = not operands or any(label.fresh for _, label in operands)
     drawn |= any(label.drawn for _, label in operands)
     product = call.op in _MULTIPLYING or any(label.product for _, label in operands)
     for index, out in enumerate(call.results):
@@ -68,7 +69,7 @@ def compose(tracer: Tracer, call: Call, drawn: bool) -> None:
             for tensor, label in operands
             for one in label.shown
         )
-        whole = Weights(shown, None, drawn, product)
+        whole = Weights(shown, None, fresh, drawn, product)
         tracer.labels.put(out, _part(call, operands, index, whole))
 
 

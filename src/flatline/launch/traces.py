@@ -13,7 +13,7 @@ _HOME = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _API = os.path.join(_HOME, "api.py")
 _RUNNER = program.__file__
 #: Functions of ours that call on what the program called: what lies below them is the program's.
-_PASSING = frozenset({"call", "__torch_dispatch__", "backward", "scale", "__init__"})
+_PASSING = frozenset({"call", "__call__", "__torch_dispatch__", "backward", "scale", "__init__"})
 #: Where torch's own frames lead to a dispatch mode, and from there to the operator.
 _TO_MODE = ("torch/_compile.py", "torch/_dynamo/eval_frame.py")
 _FROM_MODE = "torch/_ops.py"
@@ -35,8 +35,9 @@ def hide_own_frames(error: BaseException) -> None:
     def show(kind: type[BaseException], value: BaseException, trace: TracebackType | None) -> None:
         sys.excepthook = theirs
         if value is error:
-            trace = value.__traceback__ = sys.last_traceback = _of_program(trace)
-            _clean(value)
+            value.__traceback__ = _of_program(trace)
+            without_own(value)
+            trace = sys.last_traceback = value.__traceback__
         _call_hook(theirs, kind, value, trace)
 
     sys.excepthook = show
@@ -63,38 +64,34 @@ def _call_hook(
 
 
 def _of_program(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback that starts in the program, without what flatline has in it."""
+    """The part of a traceback that starts in the program."""
     rest = trace
     while rest is not None and rest.tb_frame.f_code is not program.Program.run.__code__:
         rest = rest.tb_next
     while rest is not None and rest.tb_frame.f_code.co_filename == _RUNNER:
         rest = rest.tb_next
-    return _without_own(rest)
+    return rest
 
 
-def _clean(error: BaseException) -> None:
-    """Takes flatline out of the tracebacks of all that an exception came from or holds."""
+def without_own(error: BaseException) -> None:
+    """Takes out of tracebacks what an exam puts between a program and the operators it calls.
+
+    Args:
+        error: What was raised; all that it came from or holds is treated alike.
+    """
     seen, waiting = {id(error)}, [error]
     while waiting:
         one = waiting.pop()
+        one.__traceback__ = _others(one.__traceback__)
         held = one.exceptions if isinstance(one, BaseExceptionGroup) else ()
         for other in (one.__cause__, one.__context__, *held):
             if other is not None and id(other) not in seen:
                 seen.add(id(other))
-                other.__traceback__ = _without_own(other.__traceback__)
                 waiting.append(other)
 
 
-def _without_own(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without what an exam puts between the program and the operators it calls.
-
-    Example:
-        >>> try:
-        ...     1 / 0
-        ... except ZeroDivisionError as error:
-        ...     _without_own(error.__traceback__) is error.__traceback__
-        True
-    """
+def _others(trace: TracebackType | None) -> TracebackType | None:
+    """The entries of a traceback that flatline did not cause."""
     kept: list[TracebackType] = []
     in_mode = False
     for entry in _entries(trace):

@@ -13,7 +13,7 @@ import numpy as np
 
 from flatline.anatomy.site import Site, Unplaced
 from flatline.record.recording import Event, Recording, load_activation, merge_ledgers
-from flatline.sense.drift import Deaths, autopsy
+from flatline.sense.autopsy import Deaths, autopsy
 from flatline.sense.history import Autopsy, Note, Steps
 from flatline.sense.vitals import Ledger, Vitals, merge, unpack
 
@@ -33,7 +33,7 @@ def read(db: Connection, run: int, facts: dict[str, Any]) -> Recording:
     unplaced = _rows(db, "name, because FROM unplaced", run, "rank, position")
     units = {name: sites[name][2] for name in names}
     return Recording(
-        facts=facts,
+        facts=_summed(db, run, facts),
         sites=tuple(_site(*sites[name]) for name in names),
         unplaced=tuple(Unplaced(*row) for row in dict.fromkeys(unplaced)),
         windows=_windows(db, run, units, lost),
@@ -58,11 +58,33 @@ def read(db: Connection, run: int, facts: dict[str, Any]) -> Recording:
     )
 
 
+def _summed(db: Connection, run: int, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts, which come from process 0, with the examples of all processes."""
+    if facts.get("world_size", 1) == 1:
+        return facts
+    steps = dict(_rows(db, "rank, max(step) + 1 FROM steps", run, "rank", "GROUP BY rank"))
+    exams: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for rank, step, measures in _rows(db, "rank, step, measures FROM exams", run, "rank, step"):
+        batches = [values.get("batch") or 0 for values in json.loads(measures).values()]
+        exams[rank].append((step, max(batches, default=0)))
+    others = 0.0
+    for rank, found in exams.items():
+        ends = [step for step, _ in found[1:]] + [steps.get(rank, 0)]
+        if rank:
+            others += sum(
+                batch * max(end - step, 0) for (step, batch), end in zip(found, ends, strict=True)
+            )
+    return {**facts, "examples": facts.get("examples", 0) + int(others)}
+
+
 _SITES = "name, activation, units, feeds, reads, pulse FROM sites"
 
 
-def _rows(db: Connection, what: str, run: int, order: str) -> list[tuple[Any, ...]]:
-    return db.execute(f"SELECT {what} WHERE run = ? ORDER BY {order}", (run,)).fetchall()
+def _rows(
+    db: Connection, what: str, run: int, order: str, group: str = ""
+) -> list[tuple[Any, ...]]:
+    query = f"SELECT {what} WHERE run = ? {group} ORDER BY {order}"
+    return db.execute(query, (run,)).fetchall()
 
 
 def _site(name: str, activation: str, units: int, feeds: str, reads: str, pulse: str) -> Site:

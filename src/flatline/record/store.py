@@ -154,6 +154,14 @@ class Store:
         hint = f"did you mean {' or '.join(close)}?" if close else "flatline runs lists them"
         raise StoreError(f"expected the id or name of a run in {where}, found {run!r}; {hint}")
 
+    def writers(self, run_id: str) -> int:
+        """Number of processes of a run that still run and have not closed it."""
+        query = (
+            "SELECT host, pid, born FROM processes WHERE run = (SELECT key FROM runs WHERE id = ?)"
+        )
+        with self._open() as db:
+            return sum(map(may_run, db.execute(query, (run_id,)).fetchall()))
+
     def load(self, run_id: str) -> Recording:
         """Everything about one run.
 

@@ -88,7 +88,8 @@ class Census:
         if fresh:
             self._enter(fresh, places, owners())
         seen = {reading.place for reading, _ in self._pending}
-        self._movements = exam.movements
+        # A place in doubt was measured, and may yet prove to be no site.
+        self._movements = {place: one for place, one in exam.movements.items() if place in seen}
         for place in seen - self._movements.keys():
             self._movements[place] = Movement(place, updated=updated)
         self._looks = {place: self._look(place) for place in seen}

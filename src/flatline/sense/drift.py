@@ -12,9 +12,6 @@ unit, and x̄ the mean of what it normalised, which for a batch normalisation is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,33 +19,13 @@ from torch import Tensor
 
 from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs
+from flatline.sense.autopsy import Deaths
 from flatline.sense.gradients import rows_of
-from flatline.sense.history import Autopsy, Float, Int
+from flatline.sense.history import Float
 from flatline.sense.vitals import Vitals
 
-#: What :class:`Deaths` holds of each unit, in this order.
-TERMS = (
-    "z_before", "z_after", "spread_before", "spread_after", "bias", "weight", "input", "b_after",
-    "wx_first",
-)  # fmt: skip
 #: Largest part of z̄ and its spread by which w·x̄ + b may miss it and still count as its maker.
 _MISS = 0.02
-
-
-class Deaths(NamedTuple):
-    """Units that an exam found silent, and how they came there.
-
-    Attributes:
-        step: The exam.
-        before: The exam before it.
-        units: Which units, rising.
-        terms: Numbers of :data:`TERMS`, shape ``(terms, units)``, perhaps flat.
-    """
-
-    step: int
-    before: int
-    units: Int
-    terms: Float
 
 
 class Drift:
@@ -214,42 +191,3 @@ class Drift:
         kept = [array.nbytes for array in (self._z, self._b, self._normal) if array is not None]
         means = {id(mean): mean.nbytes for mean in self._means if mean is not None}
         return sum(kept) + sum(means.values())
-
-
-def autopsy(deaths: Sequence[Deaths], first: int, birth: Float | None, units: int) -> Autopsy:
-    """The last death of every unit that died, with what moved since the site's first exam.
-
-    Args:
-        deaths: Deaths of one site in the order in which they were found.
-        first: The site's first exam.
-        birth: What :attr:`Drift.birth` held then; ``None`` where it was not kept.
-        units: Number of units of the site.
-    """
-    if not deaths:
-        return Autopsy.empty()
-    counts = [len(one.units) for one in deaths]
-    which = np.concatenate([one.units for one in deaths])
-    terms = np.concatenate([one.terms.reshape(len(TERMS), -1) for one in deaths], axis=1)
-    step = np.repeat([one.step for one in deaths], counts).astype(np.int32)
-    before = np.repeat([one.before for one in deaths], counts).astype(np.int32)
-    # Of the entries of one unit the last one stays.
-    _, last = np.unique(which[::-1], return_index=True)
-    kept = len(which) - 1 - last
-    which, terms, step, before = which[kept], terms[:, kept], step[kept], before[kept]
-    named = dict(zip(TERMS, terms, strict=True))
-    b_after, wx_first = named.pop("b_after"), named.pop("wx_first")
-    if birth is None or len(birth) != 3 * units:
-        birth = np.full(3 * units, np.nan, np.float32)
-    z_first, b_first, spread_first = birth.reshape(3, units)[:, which]
-    return Autopsy(
-        units=which,
-        step=step,
-        before=before,
-        first=np.full(len(which), first, np.int32),
-        z_first=z_first,
-        spread_first=spread_first,
-        bias_first=b_after - b_first,
-        weight_first=wx_first - (z_first - b_first),
-        input_first=named["z_after"] - b_after - wx_first,
-        **named,
-    )

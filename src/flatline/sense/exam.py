@@ -150,6 +150,11 @@ class _Mode(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self._exam = exam
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep torch from wrapping the next method: no code is compiled while the mode is there."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -397,13 +402,13 @@ class Exam:
 
 def _first_tensor(values: Iterable[Any]) -> Tensor | None:
     for value in values:
-        if isinstance(value, Tensor) and value.ndim:
+        if isinstance(value, Tensor) and not value.is_nested and value.ndim:
             return value
         if isinstance(value, Mapping):
             value = tuple(value.values())
         if isinstance(value, list | tuple):
             for item in value:
-                if isinstance(item, Tensor) and item.ndim:
+                if isinstance(item, Tensor) and not item.is_nested and item.ndim:
                     return item
     return None
 

@@ -26,13 +26,15 @@ def _norm(rows: Tensor) -> Tensor:
 def rows_of(tensor: Tensor, feed: Feed, place: Place) -> Tensor | None:
     """The part of ``tensor`` that feeds the site, one row per unit: ``(units, inputs)``.
 
-    ``None`` where it cannot be told, as in a sharded or sparse tensor.
+    ``None`` where it cannot be told, as in a sharded, sparse or complex tensor.
     """
     axis = feed.axis
     if axis is None or type(tensor) not in (Tensor, torch.nn.Parameter):
         return None
-    if tensor.layout is not torch.strided or axis >= tensor.ndim:
+    if tensor.layout is not torch.strided or axis >= tensor.ndim or tensor.is_complex():
         return None
+    if tensor.numel() and not tensor.untyped_storage().nbytes():
+        return None  # gathered for a forward pass, and freed again
     rows = tensor.detach().movedim(axis, 0)
     stop = place.start + place.step * place.units
     if rows.shape[0] < stop - place.step + 1:

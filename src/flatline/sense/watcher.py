@@ -366,9 +366,9 @@ class Watcher:
             self.guard("exam", self._drop_exam)
         step, self.step = self.step, self.step + 1
         self._most, self._backwards = max(self._most, self._backwards), 0
-        self.examples += self._census.batch
         if self._examined:
             self.guard("exam", self._census.conclude, step)
+        self.examples += self._census.batch
         if self._census.full:
             self._wanted |= bool(self.guard("pulse", self._census.take))
         if self.taps.full or start - self._flushed > FLUSH_SECONDS:

@@ -139,7 +139,7 @@ class _Page:
         return table
 
     def head(self) -> RenderableType:
-        verdict = self.report.verdict if self.report.sites else "unknown"
+        verdict = words.verdict(self.report)
         sentence = self.text("", "")
         sentence.append(f"{verdict.upper()}  ", _ARROW[verdict])
         sentence.append_text(self.text(words.headline(self.report)))

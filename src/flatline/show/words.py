@@ -74,6 +74,16 @@ def kind(unit: UnitReport) -> str:
 # -- the head ---------------------------------------------------------------------------------
 
 
+def verdict(report: Report) -> str:
+    """The verdict in one word: unknown where nothing was seen that could be judged.
+
+    Example:
+        >>> verdict(Report())
+        'unknown'
+    """
+    return report.verdict if report.sites else "unknown"
+
+
 def headline(report: Report) -> str:
     """The verdict in one sentence, followed by what limits it."""
     return " ".join(sentences(report))
