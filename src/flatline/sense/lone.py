@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import Any
@@ -28,7 +29,7 @@ def _untouched(model: nn.Module) -> Any:
     """Evaluation mode, with every flag, gradient and random state as before at the end."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
-    random = torch.get_rng_state()
+    drawn = torch.get_rng_state(), np.random.get_state(), random.getstate()
     on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     model.eval()
     for parameter, _ in gradients:
@@ -41,7 +42,9 @@ def _untouched(model: nn.Module) -> Any:
             module.training = training
         for parameter, gradient in gradients:
             parameter.grad = gradient
-        torch.set_rng_state(random)
+        torch.set_rng_state(drawn[0])
+        np.random.set_state(drawn[1])
+        random.setstate(drawn[2])
         if on_gpu is not None:
             torch.cuda.set_rng_state_all(on_gpu)
 

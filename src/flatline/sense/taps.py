@@ -15,6 +15,7 @@ from flatline.sense.history import Row
 FLUSH = 1024
 
 Value = Tensor | float | None
+_Reading = tuple[int, Value, Any, Value]
 
 
 class Taps:
@@ -24,7 +25,8 @@ class Taps:
         self._loss: Value = None
         self._power: Value = None
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None
-        self._rows: list[tuple[int, Value, Any, Value]] = []
+        self._rows: list[_Reading] = []
+        self._last: _Reading | None = None
 
     def scaled(self, result: Any, loss: Any) -> None:
         """``GradScaler.scale`` made ``result`` of ``loss``: the loss itself is what counts."""
@@ -41,18 +43,22 @@ class Taps:
             loss, self._scaled = self._scaled[1], None
         # Reading a number on the host costs a tenth of copying it; on a device it would wait.
         value = loss.item() if loss.is_cpu else loss.detach().clone()
-        self._loss = value if self._loss is None else self._loss + value
+        self._loss = _sum(self._loss, value)
 
     def gradient(self, power: Tensor) -> None:
         """Some gradients of the step have this sum of squares."""
-        value = power.item() if power.is_cpu else power
-        self._power = value if self._power is None else self._power + value
+        self._power = _sum(self._power, power.item() if power.is_cpu else power)
 
     def step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """A step ended."""
+        """An optimizer stepped; those that take turns make one step together."""
+        loss, power, self._loss, self._power = self._loss, self._power, None, None
         lr = optimizer.param_groups[0].get("lr")
-        self._rows.append((step, self._loss, lr, self._power))
-        self._loss = self._power = None
+        if self._last is not None and self._last[0] == step:
+            _, before, lr, gathered = self._last
+            loss, power = _sum(before, loss), _sum(gathered, power)
+            del self._rows[-1:]
+        self._last = step, loss, lr, power
+        self._rows.append(self._last)
 
     @property
     def waiting(self) -> bool:
@@ -78,6 +84,10 @@ class Taps:
             )
             for (step, _, lr, _), loss, power in zip(rows, losses, powers, strict=True)
         ]
+
+
+def _sum(a: Value, b: Value) -> Value:
+    return a if b is None else b if a is None else a + b
 
 
 def _brought(values: list[Value]) -> list[float | None]:

@@ -349,8 +349,7 @@ class Watcher:
         if self._closure:
             self._measure(optimizer)
             self._closure = False
-        if not self._stepped:
-            self.guard("taps", self.taps.step, self.step, optimizer)
+        self.guard("taps", self.taps.step, self.step, optimizer)
         self._stepped.add(id(optimizer))
         if self._expected <= self._stepped:
             self._end_tick(start)
