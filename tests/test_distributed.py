@@ -9,8 +9,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).parent
 LAUNCH = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d",
           "--rdzv-endpoint=localhost:0")  # fmt: skip
@@ -51,7 +49,7 @@ def run(folder, *command):
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
     done = subprocess.run(
         [sys.executable, *LAUNCH, *command],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+        cwd=folder, env=env, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -81,7 +79,6 @@ def test_one_report_speaks_for_both_processes(tmp_path):
     assert report["units"][0]["examples"] == 16 * (32 + 40)
 
 
-@pytest.mark.timeout(120)
 def test_replicated_and_sharded_training_comes_out_bit_identical(tmp_path):
     run(tmp_path, str(TESTS / "two_processes.py"), str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]

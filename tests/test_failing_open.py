@@ -179,7 +179,9 @@ def bare():
 
 
 @pytest.fixture(autouse=True)
-def every_other_step_is_examined(monkeypatch):
+def calls_do_not_depend_on_the_clock(monkeypatch):
+    """Every other step is examined, and every step handed over."""
+    monkeypatch.setattr(watcher, "FLUSH_SECONDS", -1.0)
     monkeypatch.setattr(pacer.Pacer, "due", lambda self, step, elapsed, event: step % 2 == 0)
 
 
@@ -243,7 +245,8 @@ def test_a_fault_anywhere_leaves_the_training_alone(entry, mode, monkeypatch, ca
     count = calls()[entry]
     if not count:
         pytest.skip("not on the way of this program")
-    later = 1 + count // 2
+    # How many batches the writer's thread makes is a matter of chance.
+    later = min(count, 2) if entry.startswith("RunWriter._") else 1 + count // 2
     fault = Fault(lambda call: mode == "always" or call == later)
     expected, watch = bare(), Watch()
     before_each_call(monkeypatch, entry, fault)
@@ -289,7 +292,6 @@ def test_a_writer_that_fails_twice_keeps_nobody_waiting(monkeypatch, caplog):
 
 @pytest.mark.parametrize("entry", ["Watcher._search", "Watcher._say_progress", "RunWriter.metric"])
 def test_faults_under_a_session(entry, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(watcher, "FLUSH_SECONDS", -1.0)
     monkeypatch.setattr(watcher, "PROGRESS_SECONDS", -1.0)
     monkeypatch.setattr(session.Session, "_shows_progress", lambda self: True)
     before_each_call(monkeypatch, entry, Fault(lambda call: True))
@@ -341,7 +343,6 @@ def test_an_interrupt_that_meets_our_code_reaches_the_program(entry, monkeypatch
             raise one
 
     watch = Watch()
-    monkeypatch.setattr(watcher, "FLUSH_SECONDS", -1.0)
     before_each_call(monkeypatch, entry, interrupt)
 
     def build():
@@ -423,7 +424,7 @@ def test_a_full_disk_under_flatline_run_changes_neither_output_nor_status(tmp_pa
 
     def run(*command):
         return subprocess.run(
-            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60
+            [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, timeout=240
         )
 
     plain = run("train.py")

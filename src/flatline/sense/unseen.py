@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
+from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
 from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ _INFRASTRUCTURE = (
 
 def modes_active() -> int:
     """Number of dispatch modes on the stack of this thread."""
-    return torch._C._len_torch_dispatch_stack()
+    return _len_torch_dispatch_stack()
 
 
 def _take_off() -> list[TorchDispatchMode]:
@@ -82,7 +83,7 @@ def unseen(work: Callable[..., T], *args: Any) -> T:
 
 def alone() -> bool:
     """Whether there is no mode that could see anything."""
-    return not (modes_active() or torch._C._len_torch_function_stack())
+    return not (_len_torch_dispatch_stack() or _len_torch_function_stack())
 
 
 def simulated() -> bool:
