@@ -95,7 +95,7 @@ def sparsity(training: Training, strength: float = 1.0) -> None:
     penalise(training, 0, strength)
 
 
-@changes("dying-relu", plants=(Plant("bias-drift", 0),), beside=AFTER)
+@changes("dying-relu", plants=(Plant("bias-drift", 0),), beside=(*AFTER, "unscaled-input"))
 def faint_sparsity(recipe: Recipe, strength: float = 0.02, factor: float = 0.02) -> Recipe:
     """An L1 penalty on activations, with inputs so small that the bias takes nearly all of a step.
 
