@@ -17,7 +17,7 @@ import torch
 from ..environment import machine, versions
 from .roster import ABSENT, PEERS
 from .runs import from_zoo
-from .score import FLATLINE, Row, Run, Verdicts, judge, judge_flatline, row, table
+from .score import FLATLINE, Row, Run, Verdicts, judge, row, table
 
 OUTPUT = Path(__file__).parents[1] / "results" / "peers.json"
 
@@ -81,7 +81,6 @@ def main(arguments: Sequence[str], runs: Sequence[Run] | None = None) -> int:
     verdicts = judge(
         chosen, lambda run: print(f"{next(done)}/{len(chosen)} {run.name}", flush=True)
     )
-    verdicts |= judge_flatline(chosen)
     print(table(rows_of(verdicts, chosen)))
     print("\nNo rule to run:", *(f"  {name}: {why}" for name, why in ABSENT.items()), sep="\n")
     args.output.parent.mkdir(parents=True, exist_ok=True)

@@ -124,30 +124,31 @@ def observe(run: Run, peers: Iterable[type[Peer]] = PEERS) -> list[Peer]:
 
 
 def judge(runs: Sequence[Run], progress: Callable[[Run], object] = lambda run: None) -> Verdicts:
-    """Train all runs, and collect what each peer says of each."""
+    """Train all runs, and collect what each peer, and flatline, says of each."""
     verdicts: Verdicts = {}
     features: dict[str, Features] = {}
     for run in runs:
+        found = hear_flatline(run)
         for peer in observe(run):
             if isinstance(peer, DeepFD):
                 features[run.name] = peer.features()
             else:
-                verdict = Verdict(peer.said, peer.diagnoses())
-                verdicts.setdefault(peer.name, {})[run.name] = verdict
+                found[peer.name] = Verdict(peer.said, peer.diagnoses())
+        for name, verdict in found.items():
+            verdicts.setdefault(name, {})[run.name] = verdict
         progress(run)
     verdicts[DeepFD.name] = ask_deepfd(runs, features)
     return verdicts
 
 
-def judge_flatline(runs: Sequence[Run]) -> Verdicts:
-    """What flatline says of each, in trainings of its own."""
-    verdicts: Verdicts = {name: {} for name in FLATLINE}
-    for run in runs:
-        findings = run.findings()
-        for name, severities in FLATLINE.items():
-            codes = frozenset(code for code, severity in findings if severity in severities)
-            verdicts[name][run.name] = Verdict(dict.fromkeys(sorted(codes), 0), codes)
-    return verdicts
+def hear_flatline(run: Run) -> dict[str, Verdict]:
+    """What flatline says of a run, for each of its rows."""
+    findings = run.findings()
+    said = {
+        name: frozenset(code for code, severity in findings if severity in severities)
+        for name, severities in FLATLINE.items()
+    }
+    return {name: Verdict(dict.fromkeys(sorted(codes), 0), codes) for name, codes in said.items()}
 
 
 def ask_deepfd(runs: Sequence[Run], features: Mapping[str, Features]) -> dict[str, Verdict]:
