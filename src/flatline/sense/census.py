@@ -185,6 +185,11 @@ class Census:
         """Whether some pulse must be taken before the next step."""
         return any(beats.full for _, beats in self._pulses)
 
+    def turn(self) -> bool:
+        """Make room for the next beats; returns whether a silence is suspicious."""
+        found = [beats.turn() for _, beats in self._pulses]
+        return any(found)
+
     def take(self) -> bool:
         """Bring all rows of the pulse to the rolls; returns whether a silence is suspicious."""
         taken = [beats.take() for _, beats in self._pulses]  # all of them, whatever the first says

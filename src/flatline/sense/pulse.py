@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Feed, Place
-from flatline.sense.roll import ROWS, Member, Roll
+from flatline.sense.roll import ROWS, Member, Roll, pack
 
+#: Packed rows that wait until they are taken together; a byte of each unit.
+PACKED = 8
 #: Columns of a weight's gradient that stand for a missing bias.
 SENTINELS = 4
 
@@ -101,6 +105,7 @@ class Pulse:
         self._ring = torch.zeros(ROWS, units, dtype=torch.bool, device=device)
         self._rows = list(self._ring.unbind())
         self._steps: list[int] = []
+        self._packed: list[tuple[npt.NDArray[np.uint8], list[int]]] = []
 
     @property
     def parameter(self) -> Tensor:
@@ -128,16 +133,29 @@ class Pulse:
     def _parts(self) -> Tensor:
         return torch.cat([source.read() for source in self._sources])
 
-    def take(self) -> bool:
-        """Bring the rows to the roll; returns whether some silence is suspicious."""
+    def turn(self) -> bool:
+        """Make room for the next beats; returns whether some silence is suspicious.
+
+        Packed rows wait for others: taken together they find the roll's code warm.
+        """
         count = len(self._steps)
-        if not count:
-            return False
-        rows = self._ring[:count].cpu().numpy()
-        steps, self._steps = self._steps, []
-        return self.roll.observe(rows, steps)
+        if count:
+            rows = self._ring[:count].cpu().numpy()
+            self._packed.append((pack(rows), self._steps))
+            self._steps = []
+        return len(self._packed) >= PACKED and self._hand_over()
+
+    def take(self) -> bool:
+        """Bring all rows to the roll; returns whether some silence is suspicious."""
+        return self.turn() or self._hand_over()
+
+    def _hand_over(self) -> bool:
+        packed, self._packed = self._packed, []
+        found = [self.roll.observe_word(word, steps) for word, steps in packed]
+        return any(found)
 
     @property
     def nbytes(self) -> int:
         """Memory held between exams."""
-        return self._ring.numel() + self.roll.nbytes
+        waiting = sum(word.nbytes for word, _ in self._packed)
+        return self._ring.numel() + waiting + self.roll.nbytes

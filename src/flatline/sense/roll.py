@@ -41,6 +41,19 @@ def _patience(longest: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     return patience
 
 
+def pack(alive: Bool) -> npt.NDArray[np.uint8]:
+    """Rows as one byte per unit, row i in bit i, so that tables of 256 answer every question.
+
+    Example:
+        >>> pack(np.array([[True, False], [True, True]])).tolist()
+        [3, 2]
+    """
+    bits: npt.NDArray[np.uint8] = np.bitwise_or.reduce(
+        alive.view(np.uint8) * _ROW_BITS[: len(alive)], axis=0
+    )
+    return bits
+
+
 @dataclass
 class Member:
     """One site on the roll.
@@ -122,10 +135,12 @@ class Roll:
         Returns:
             Whether some unit has been silent suspiciously long, for the first time.
         """
+        return self.observe_word(pack(alive), steps)
+
+    def observe_word(self, word: npt.NDArray[np.uint8], steps: Sequence[int]) -> bool:
+        """:meth:`observe` for rows that :func:`pack` has packed."""
         if not all(self._trusted):
-            alive = alive & np.repeat(self._trusted, self._sizes)
-        # One byte per unit, row i in bit i, so that tables of 256 answer every question.
-        word = np.bitwise_or.reduce(alive.view(np.uint8) * _ROW_BITS[: len(alive)], axis=0)
+            word = np.where(np.repeat(self._trusted, self._sizes), word, np.uint8(0))
         if not self._again(word, steps):
             self._settle()
             self._wanted |= self._take(word, steps)

@@ -370,7 +370,7 @@ class Watcher:
             self.guard("exam", self._census.conclude, step)
         self.examples += self._census.batch
         if self._census.full:
-            self._wanted |= bool(self.guard("pulse", self._census.take))
+            self._wanted |= bool(self.guard("pulse", self._census.turn))
         if self.taps.full or start - self._flushed > FLUSH_SECONDS:
             self.flush()
         now = time.perf_counter()
