@@ -12,11 +12,15 @@ import json
 import resource
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
+
+#: What an exam found is on its way to the disk for a moment; memory is read when it has arrived.
+SETTLE_SECONDS = 2.0
 
 
 def resident() -> int:
@@ -50,6 +54,7 @@ def measure(name: str, device: str, how: str, steps: int, units: int | None) -> 
     for _ in range(steps):
         training.step()
     training.optimizer.zero_grad()
+    time.sleep(SETTLE_SECONDS)
     peak, between = peak_resident(), resident()
     if device == "cuda":
         peak = torch.cuda.max_memory_allocated()

@@ -230,10 +230,13 @@ class RunWriter:
         batch: list[Statement | threading.Event | None] = []
         try:
             with self._open_store() as db:
-                while None not in batch:
+                going = True
+                while going:
                     batch = self._batch()
                     self._write(db, batch)
                     self._release(batch)
+                    going = None not in batch
+                    batch = []  # else vitals of a whole model would be kept until the next one
         except Exception as error:
             self._fail(error)
             self._release(batch)
