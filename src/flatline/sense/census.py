@@ -197,7 +197,7 @@ class Census:
 
     def discard(self) -> None:
         """Drop an exam that was collected and will not be concluded."""
-        self._pending, self._movements = [], {}
+        self._pending, self._movements, self._looks = [], {}, {}
 
     # -- at an exam, after the update ---------------------------------------------------------
 
