@@ -5,7 +5,8 @@ machine does falls on both. Which goes first alternates. Where a model happens t
 changes its speed, so half of each round watches one of the two and half the other, and the two
 ratios are averaged; the next round builds both anew. An exam runs from one optimizer step to the
 next, under a dispatch mode that would catch the bare training as well; so the watched one goes on
-until no mode is active, and the bare one does as many steps.
+until no mode is active, and the bare one does as many steps. What lies around ``backward`` is
+taken away for the bare one's turns.
 """
 
 from __future__ import annotations
@@ -100,16 +101,26 @@ def take_turns(
     bare: Training, watched: Training, attach: Attach, clock: Clock, turns: int, steps: int
 ) -> Turns:
     """Let two trainings take turns, one of them watched."""
+    plain = torch.autograd.backward
     start = clock.now()
     detach = attach(watched) if attach else lambda: None
     ends = clock.now() - start
+    patched = torch.autograd.backward
+
+    def time_bare(steps: int) -> float:
+        torch.autograd.backward = plain
+        try:
+            return clock.time(bare, steps)[0]
+        finally:
+            torch.autograd.backward = patched
+
     rows = []
     for turn in range(turns):
         bare_first = turn % 2 == 1
-        bare_time = clock.time(bare, steps)[0] if bare_first else 0.0
+        bare_time = time_bare(steps) if bare_first else 0.0
         watched_time, done = clock.time(watched, steps, until_idle=True)
         owed = done - steps if bare_first else done
-        rows.append((bare_time + clock.time(bare, owed)[0], watched_time, done))
+        rows.append((bare_time + time_bare(owed), watched_time, done))
     start = clock.now()
     detach()
     ends += clock.now() - start

@@ -20,6 +20,7 @@ from flatline.sense import pulse
 from flatline.sense.attach import Attachment
 from flatline.sense.vitals import Vitals
 from flatline.sense.watcher import Watcher
+from watching import examine_when
 
 
 @dataclass
@@ -97,7 +98,7 @@ def look(
     roots = [model] if roots is None else roots
     recorder = _Recorder()
     watcher = Watcher(recorder, 0.01, models=roots)
-    watcher.pacer.due = lambda step, elapsed, event: True
+    examine_when(watcher.pacer, lambda step, event: True)
     attachment = Attachment(watcher)
     try:
         for root in roots:

@@ -243,9 +243,9 @@ def test_a_monitored_model_is_freed_with_its_monitor():
 
 def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
     torch.manual_seed(0)
-    widths = [96, 512, 384, 512]
+    widths = [96, 9000, 60, 9000]  # enough of them for the fewest rows of the pulse to wait
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
-    model = nn.Sequential(*layers, nn.Linear(512, 4))
+    model = nn.Sequential(*layers, nn.Linear(9000, 4))
     with watched(lambda step, event: step < 3) as (_, watcher):
         optimizer = torch.optim.SGD(model.parameters(), 0.1)
         for x, y in (next(clusters(96)) for _ in range(20)):

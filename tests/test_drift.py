@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import flatline
+from watching import examine_when
 
 
 def mlp() -> nn.Sequential:
@@ -69,7 +70,7 @@ def test_the_terms_are_those_of_whole_copies(build, shape) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9)
     monitor = flatline.Monitor(model, optimizer)
     watcher = monitor._watch.watcher
-    watcher.pacer.due = lambda step, elapsed, event: step % 5 == 0
+    examine_when(watcher.pacer, lambda step, event: step % 5 == 0)
     kept = {}
     for step in range(41):
         x, y = torch.randn(64, *shape), torch.randint(4, (64,))

@@ -35,6 +35,7 @@ from flatline.sense import (
     pulse,
     roll,
     stance,
+    stride,
     taps,
     watcher,
     window,
@@ -156,13 +157,14 @@ def before_each_call(monkeypatch, entry, act):
 class Watch:
     """Watches a program with a monitor from its first step to its last."""
 
-    def __init__(self, path=None):
+    def __init__(self, path=None, program=program):
         self.path = path
+        self.program = program
         self.report = None
         self.monitor = None
 
     def build(self):
-        training = program()
+        training = self.program()
         self.monitor = flatline.Monitor(training.model, training.optimizer, path=self.path)
         return training
 
@@ -183,6 +185,7 @@ def calls_do_not_depend_on_the_clock(monkeypatch):
     """Every other step is examined, and every step handed over."""
     monkeypatch.setattr(watcher, "FLUSH_SECONDS", -1.0)
     monkeypatch.setattr(pacer.Pacer, "due", lambda self, step, elapsed, event: step % 2 == 0)
+    monkeypatch.setattr(pacer.Pacer, "quiet", staticmethod(lambda step: 1))
 
 
 @functools.cache
@@ -397,6 +400,54 @@ def test_a_store_that_disappears_loses_all_but_the_word_of_it(tmp_path, caplog):
     assert watch.report.lost
     assert watch.report.run["id"]
     assert caplog.records
+
+
+def plain():
+    """One optimizer, which most steps need no closer look at."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 4))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    batches = clusters(16, batch=8)
+
+    def step():
+        x, y = next(batches)
+        model.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    return Training(model, optimizer, step)
+
+
+@pytest.mark.parametrize("mode", ["always", "once, later"])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (stride.Stride, "__init__"), (stride.Stride, "beat"), (stride.Stride, "backward"),
+        (pulse.Pulse, "beat"), (pulse.Pulse, "turn"), (taps.Taps, "step"),
+        (taps.Taps, "backward"), (watcher.Watcher, "_stride"), (watcher.Watcher, "_end_stride"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_step_that_needs_no_closer_look_leaves_the_training_alone(
+    owner, name, mode, monkeypatch
+):
+    monkeypatch.setattr(watcher, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(pacer.Pacer, "due", lambda self, step, elapsed, event: step % 8 == 0)
+    monkeypatch.setattr(pacer.Pacer, "quiet", staticmethod(lambda step: 8 - step % 8))
+    steps = 20
+    expected, watch = trained(plain, steps), Watch(program=plain)
+    original, fault = vars(owner)[name], Fault(lambda call: mode == "always" or call == 2)
+
+    def wrapped(*args, **kwargs):
+        fault()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, wrapped)
+    with put_right():
+        found = trained(watch.build, steps, watch)
+
+    assert fault.raised
+    assert not differences(expected, found)
+    assert any("injected" in why for _, why in watch.report.lost)
 
 
 FULL = """

@@ -8,7 +8,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatline.sense.roll import PATIENCE, ROWS, Member, Roll
+from flatline.sense import bits
+from flatline.sense.roll import PATIENCE, Member, Roll
+
+#: Rows of a short word.
+ROWS = 8
 
 UNITS = 3
 
@@ -145,13 +149,15 @@ def test_the_roll_equals_the_slow_reading(seed):
     roll = Roll([Member(UNITS, *member) for member in members])
     slow = [SlowSite(*member) for member in members]
     lives = [history(rng) for _ in members]
-    step = -1
+    step, word = -1, rng.choice([np.uint8, np.uint64])
     for _ in range(12):
         step += int(rng.choice([0, 0, 0, 0, 1, 3]))  # steps at which the optimizer was idle
-        steps = list(range(step + 1, step + 1 + int(rng.integers(1, ROWS + 1))))
+        count = bits.width(word) if rng.random() < 0.3 else rng.integers(1, bits.width(word) + 1)
+        steps = list(range(step + 1, step + 1 + int(count)))
         step = steps[-1]
         rows = [[next(life) for _ in steps] for life in lives]
-        roll.observe(np.concatenate([np.array(part) for part in rows], axis=1), steps)
+        alive = np.concatenate([np.array(part) for part in rows], axis=1)
+        roll.observe_word(bits.pack(alive, word), steps)
         for site, part in zip(slow, rows, strict=True):
             for at, alive in zip(steps, part, strict=True):
                 site.row(at, alive.tolist())

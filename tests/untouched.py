@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+import scipy.special  # noqa: F401 -- whose import adds a filter of warnings of its own
 import torch
 import torch._dynamo  # which every optimizer imports: its state is part of the surroundings
 from torch import Tensor, nn

@@ -102,12 +102,18 @@ class Memory:
         return {name for exam in self.exams for name in exam.vitals}
 
 
+def examine_when(pacer: Any, when: Callable[[int, bool], bool]) -> None:
+    """Let ``when(step, event)`` decide on exams."""
+    pacer.due = lambda step, elapsed, event: when(step, event)
+    pacer.quiet = lambda step: next((k for k in range(1, 64) if when(step + k, False)), 64)
+
+
 @contextmanager
 def watched(when: Callable[[int, bool], bool] = lambda step, event: True, **options: Any) -> Any:
     """Watch every optimizer built inside; ``when(step, event)`` decides on exams."""
     memory = Memory()
     watcher = Watcher(memory, budget=0.01, **options)
-    watcher.pacer.due = lambda step, elapsed, event: when(step, event)  # type: ignore[method-assign]
+    examine_when(watcher.pacer, when)
     attachment = Attachment(watcher)
     try:
         yield memory, watcher

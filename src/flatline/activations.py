@@ -13,7 +13,6 @@ from functools import cache
 from types import MappingProxyType
 
 import numpy as np
-from scipy import special
 
 from flatline import curves
 from flatline.curves import INF, SLOPE_FLOOR, Array, Function, Interval
@@ -204,7 +203,7 @@ def _logsigmoid() -> Activation:
 
 
 def _sigmoid() -> Activation:
-    fires = curves.steep(special.expit)
+    fires = curves.steep(curves.sigmoid)
     below = (-709.9, -88.8, -88.9, -17.35)
     return Activation(
         "sigmoid",
@@ -212,7 +211,7 @@ def _sigmoid() -> Activation:
         rails=curves.beyond(fires),
         zero_slope=_zero_slope(zip(below, (36.8, 16.7, 6.24, 8.32), strict=True)),
         swaps=_SIGMOID_SWAPS,
-        function=special.expit,
+        function=curves.sigmoid,
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Array = npt.NDArray[np.floating[Any]]
 Function = Callable[[Array], Array]
@@ -21,12 +20,19 @@ INF = math.inf
 
 def gelu(z: Array) -> Array:
     """Hendrycks & Gimpel (2016), by the error function."""
-    return np.asarray(0.5 * z * special.erfc(-z / math.sqrt(2)))
+    from scipy.special import erfc  # 13 MB that only a network with GELU has to bear
+
+    return np.asarray(0.5 * z * erfc(-z / math.sqrt(2)))
 
 
 def gelu_tanh(z: Array) -> Array:
     """The approximation of GELU by a tanh."""
     return np.asarray(0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))))
+
+
+def sigmoid(z: Array) -> Array:
+    """``1 / (1 + exp(-z))``, to the last digits in both tails."""
+    return np.asarray(np.exp(logsigmoid(z)))
 
 
 def softplus(z: Array) -> Array:
@@ -46,12 +52,12 @@ def mish(z: Array) -> Array:
 
 def silu(z: Array) -> Array:
     """The sigmoid-weighted linear unit, also known as swish."""
-    return np.asarray(z * special.expit(z))
+    return np.asarray(z * sigmoid(z))
 
 
 def quick_gelu(z: Array) -> Array:
     """The approximation of GELU by a sigmoid."""
-    return np.asarray(z * special.expit(1.702 * z))
+    return np.asarray(z * sigmoid(1.702 * z))
 
 
 def softsign(z: Array) -> Array:

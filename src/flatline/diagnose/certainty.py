@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 Double = npt.NDArray[np.float64]
 
@@ -51,5 +50,7 @@ def rate_upper(fired: npt.ArrayLike, examples: npt.ArrayLike, alpha: float = ALP
     """
     k, n = np.broadcast_arrays(np.asarray(fired, np.float64), np.asarray(examples, np.float64))
     open_ended = k >= n
+    from scipy import special  # nobody needs it while training
+
     bound = special.betaincinv(k + 1, np.where(open_ended, 1, n - k), 1 - alpha)
     return np.asarray(np.where(open_ended, 1.0, bound), np.float64)

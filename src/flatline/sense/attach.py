@@ -11,7 +11,6 @@ import logging
 import os
 import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +21,7 @@ from torch.optim.optimizer import (
 )
 
 from flatline.sense.patch import Patch, skip
+from flatline.sense.stride import Stride
 from flatline.sense.unseen import alone, unseen
 from flatline.sense.watcher import Watcher
 
@@ -43,8 +43,7 @@ class Attachment:
             Patch(torch.autograd, "backward", self._around_backward),
             Patch(torch.amp.GradScaler, "scale", self._around_scale),
         ]
-        before = partial(self._tell, watcher.before_step)
-        after = partial(self._tell, watcher.after_step)
+        before, after = self._step_hooks()
         if optimizer is None:
             self._patches.append(Patch(torch.optim.Optimizer, "__init__", self._around_init))
             self._hooks = [
@@ -89,6 +88,37 @@ class Attachment:
 
     skip(_tell.__code__)
 
+    def _step_hooks(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        """What runs before and after every step of an optimizer."""
+        watcher, tell, strides = self._watcher, self._tell, self._strides
+
+        def before(*call: Any) -> None:
+            if not strides(Stride.beat, *call):
+                tell(watcher.before_step, *call)
+
+        def after(*call: Any) -> None:
+            if watcher.stride is None:
+                tell(watcher.after_step, *call)
+
+        skip(before.__code__)
+        skip(after.__code__)
+        return before, after
+
+    def _strides(self, work: Callable[..., bool], *args: Any) -> bool:
+        """Whether a stride is under way for which ``work(stride, *args)`` is all there is to do."""
+        stride = self._watcher.stride
+        if stride is None or torch.compiler.is_compiling() or self._off:
+            return False
+        if get_eval_frame_callback() not in (None, False):
+            return False
+        try:
+            return work(stride, *args)
+        except Exception as error:
+            self._give_up(error)
+            return True
+
+    skip(_strides.__code__)
+
     def _give_up(self, error: Exception) -> None:
         """Tell the watcher nothing more: something failed that its own guards did not hold."""
         self._off = True
@@ -100,12 +130,14 @@ class Attachment:
             _log.warning("flatline no longer sees %s: a fault inside flatline: %r", what, error)
 
     def _around_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        watcher, tell = self._watcher, self._tell
+        watcher, tell, strides = self._watcher, self._tell, self._strides
 
         def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-            tell(watcher.before_backward, tensors)
+            if not strides(Stride.backward, tensors):
+                tell(watcher.before_backward, tensors)
             out = original(tensors, *args, **kwargs)
-            tell(watcher.after_backward)
+            if watcher.stride is None:
+                tell(watcher.after_backward)
             return out
 
         return backward

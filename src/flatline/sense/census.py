@@ -23,7 +23,7 @@ from flatline.sense.gradients import Movement
 from flatline.sense.harvest import fetch
 from flatline.sense.layers import NUMBERS, Layer
 from flatline.sense.measures import shifts
-from flatline.sense.pulse import Pulse
+from flatline.sense.pulse import MOST, Pulse
 from flatline.sense.recorder import Recorder
 from flatline.sense.roll import Change, Member, Roll
 from flatline.sense.taps import Taps
@@ -52,12 +52,14 @@ class Census:
     Args:
         atlas: Where the places come from.
         recorder: Where exams are written.
+        taps: What is told the norms of gradients.
         complete: An exam sees every example of the step.
     """
 
-    def __init__(self, atlas: Atlas, recorder: Recorder, complete: bool = True) -> None:
+    def __init__(self, atlas: Atlas, recorder: Recorder, taps: Taps, complete: bool = True) -> None:
         self._atlas = atlas
         self._recorder = recorder
+        self._taps = taps
         self._complete = complete
         self._entries: dict[Place, Entry] = {}
         self._pulses: list[tuple[int, Pulse]] = []
@@ -152,20 +154,21 @@ class Census:
 
     # -- every step ---------------------------------------------------------------------------
 
-    def beat(self, optimizer: torch.optim.Optimizer, step: int, taps: Taps) -> None:
+    def pulses(self, optimizer: torch.optim.Optimizer) -> list[Pulse]:
+        """The pulses of the sites whose parameters ``optimizer`` updates."""
+        return [beats for owner, beats in self._pulses if owner == id(optimizer)]
+
+    def beat(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Read the pulse of the sites whose parameters ``optimizer`` updates."""
-        key = id(optimizer)
-        for owner, beats in self._pulses:
-            if owner == key:
-                taps.gradient(beats.beat(step))
+        for beats in self.pulses(optimizer):
+            beats.beat(step)
 
     def doubt(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradients of this step do not cover all that the step computed."""
         self.take()
-        for owner, beats in self._pulses:
-            if owner == id(optimizer):
-                for index in range(len(beats.places)):
-                    beats.roll.doubt(index)
+        for beats in self.pulses(optimizer):
+            for index in range(len(beats.places)):
+                beats.roll.doubt(index)
 
     def release(self, gone: set[int], owners: Owners) -> None:
         """Let go of the parameters of optimizers that are gone; what was seen stays.
@@ -181,19 +184,22 @@ class Census:
         self._pulses = [(key, beats) for key, beats in pulses if key is not None]
 
     @property
-    def full(self) -> bool:
-        """Whether some pulse must be taken before the next step."""
-        return any(beats.full for _, beats in self._pulses)
+    def room(self) -> int:
+        """How many steps may follow before the pulses must be taken."""
+        return min((beats.room for _, beats in self._pulses), default=MOST)
 
     def turn(self) -> bool:
         """Make room for the next beats; returns whether a silence is suspicious."""
-        found = [beats.turn() for _, beats in self._pulses]
-        return any(found)
+        return self._gather([beats.turn() for _, beats in self._pulses])
 
     def take(self) -> bool:
         """Bring all rows of the pulse to the rolls; returns whether a silence is suspicious."""
-        taken = [beats.take() for _, beats in self._pulses]  # all of them, whatever the first says
-        return any(taken)
+        return self._gather([beats.take() for _, beats in self._pulses])
+
+    def _gather(self, turned: list[tuple[bool, list[int], list[float]]]) -> bool:
+        for _, steps, norms in turned:
+            self._taps.gradients(steps, norms)
+        return any(found for found, _, _ in turned)
 
     def discard(self) -> None:
         """Drop an exam that was collected and will not be concluded."""
@@ -324,14 +330,15 @@ class Census:
         entry = self._entries[place]
         return entry.roll.ledger(entry.index)
 
-    def hand_over(self, step: int) -> None:
-        """Write the ledgers as they stand."""
-        self.take()
+    def hand_over(self, step: int) -> bool:
+        """Write the ledgers as they stand; returns whether a silence is suspicious."""
+        found = self.take()
         if self._pulses:
             live = [entry for entry in self._entries.values() if entry.pulse != "none"]
             self._recorder.ledgers(
                 step, {entry.place.name: self._ledger(entry.place) for entry in live}
             )
+        return found
 
     def silent(self) -> tuple[int, int]:
         """How many units are silent now, and how many there are."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 
 #: Seconds that watching may take at the start of a run, before any share of it can be earned.
@@ -48,9 +50,9 @@ class Pacer:
         self._costs.append(seconds)
         self._expected = median(self._costs)
 
-    def bare_step(self, seconds: float) -> None:
-        """Note how long a step without an exam took."""
-        self._steps.append(seconds)
+    def bare_steps(self, times: Sequence[float]) -> None:
+        """Note how long steps without an exam took, from the times between which they lie."""
+        self._steps += (after - before for before, after in pairwise(times))
 
     def excess(self, own: float, duration: float) -> float:
         """What an examined step cost beyond a bare one.
@@ -86,6 +88,19 @@ class Pacer:
             if earned < advance and not _early(step):
                 return False
         return self.spent + self._expected <= max(earned, advance)
+
+    @staticmethod
+    def quiet(step: int) -> int:
+        """How many steps from ``step`` on need not be looked at one by one.
+
+        Example:
+            >>> [Pacer.quiet(step) for step in (1, 2, 15, 16, 17)]
+            [3, 2, 1, 48, 47]
+        """
+        early = 1
+        while early <= step:
+            early *= 4
+        return early - step
 
 
 def _early(step: int) -> bool:

@@ -10,10 +10,14 @@ import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Feed, Place
-from flatline.sense.roll import ROWS, Member, Roll, pack
+from flatline.sense import bits
+from flatline.sense.bits import Words
+from flatline.sense.roll import Member, Roll
 
-#: Packed rows that wait until they are taken together; a byte of each unit.
-PACKED = 8
+#: Rows that wait on the device until they are taken together: most and fewest.
+MOST, FEWEST = 64, 2
+#: Numbers that they hold at most, but for the fewest rows.
+RING = 1 << 16
 #: Columns of a weight's gradient that stand for a missing bias.
 SENTINELS = 4
 
@@ -54,7 +58,8 @@ class Source:
         self._columns = None if pulse == "exact" else self._busiest()
         #: Its gradient can be taken as it is.
         self.plain = whole and type(feed.parameter.data) is Tensor
-        self._nothing = torch.zeros(place.units, device=feed.parameter.device)
+        like = feed.parameter
+        self._nothing = torch.zeros(place.units, dtype=like.dtype, device=like.device)
 
     def _busiest(self) -> Tensor | None:
         """The columns whose gradient has the fewest zeros now."""
@@ -84,7 +89,9 @@ class Source:
 class Pulse:
     """The pulse of the sites whose parameters one optimizer updates, on one device.
 
-    A step costs one concatenation and one copy that turns numbers into bits.
+    A step costs one concatenation. The gradients wait as they are, and many steps' are looked at
+    together: between two training steps, with the caches full of other things, each operator is
+    ten times as dear as after another one.
 
     Args:
         places: The sites.
@@ -100,12 +107,15 @@ class Pulse:
         #: All gradients are ordinary tensors, wholly of the units: no view of them need be made.
         self._plain = all(source.plain for source in self._sources)
         self._parameters = [source.parameter for source in self._sources]
-        device = self._parameters[0].device
         units = sum(place.units for place in places)
-        self._ring = torch.zeros(ROWS, units, dtype=torch.bool, device=device)
+        rows = max(FEWEST, min(MOST, RING // max(units, 1)))
+        like = self._parameters[0]
+        self._ring = torch.zeros(rows, units, dtype=like.dtype, device=like.device)
         self._rows = list(self._ring.unbind())
         self._steps: list[int] = []
-        self._packed: list[tuple[npt.NDArray[np.uint8], list[int]]] = []
+        #: Rows that wait for others to fill a word, which is short where there are many units.
+        self._word: Words = np.zeros(units, np.uint64 if rows > 8 else np.uint8)
+        self._packed: list[int] = []
 
     @property
     def parameter(self) -> Tensor:
@@ -113,49 +123,67 @@ class Pulse:
         return self._parameters[0]
 
     @property
-    def full(self) -> bool:
-        """Whether the rows must be taken before the next beat."""
-        return len(self._steps) == ROWS
+    def room(self) -> int:
+        """How many beats may follow before the rows must be taken."""
+        return len(self._rows) - len(self._steps)
 
-    def beat(self, step: int) -> Tensor:
-        """Read the gradients of this step; returns the sum of their squares."""
-        gradients = self._whole() if self._plain else self._parts()
-        self._rows[len(self._steps)].copy_(gradients)
+    def beat(self, step: int) -> None:
+        """Read the gradients of this step."""
+        row = self._rows[len(self._steps)]
+        if not self._plain:
+            self._parts(row)
+        else:
+            try:
+                torch.cat([p.grad for p in self._parameters], out=row)  # type: ignore[misc]
+            except (TypeError, RuntimeError):  # some have none in this step, or a graph behind it
+                self._parts(row)
         self._steps.append(step)
-        return torch.dot(gradients, gradients)
 
-    def _whole(self) -> Tensor:
-        try:
-            return torch.cat([p.grad for p in self._parameters])  # type: ignore[misc]
-        except TypeError:  # some parameter has no gradient in this step
-            return self._parts()
+    @torch.no_grad()
+    def _parts(self, row: Tensor) -> None:
+        torch.cat([source.read() for source in self._sources], out=row)
 
-    def _parts(self) -> Tensor:
-        return torch.cat([source.read() for source in self._sources])
+    def turn(self) -> tuple[bool, list[int], list[float]]:
+        """Make room for the next beats.
 
-    def turn(self) -> bool:
-        """Make room for the next beats; returns whether some silence is suspicious.
-
-        Packed rows wait for others: taken together they find the roll's code warm.
+        Returns:
+            Whether some silence is suspicious; the steps, and the norm of the gradients of each.
         """
-        count = len(self._steps)
-        if count:
-            rows = self._ring[:count].cpu().numpy()
-            self._packed.append((pack(rows), self._steps))
-            self._steps = []
-        return len(self._packed) >= PACKED and self._hand_over()
+        steps, self._steps = self._steps, []
+        if not steps:
+            return False, [], []
+        ring = self._ring[: len(steps)]
+        norms = torch.linalg.vector_norm(ring.float(), dim=1).tolist()
+        found = self._observe((ring != 0).cpu().numpy(), steps)
+        return found, steps, norms
 
-    def take(self) -> bool:
-        """Bring all rows to the roll; returns whether some silence is suspicious."""
-        return self.turn() or self._hand_over()
+    def _observe(self, alive: npt.NDArray[np.bool_], steps: list[int]) -> bool:
+        """Bring rows to the roll, as full words; what is left waits."""
+        suspicious, most = False, bits.width(self._word.dtype)
+        while steps:
+            start = len(self._packed)
+            count = min(most - start, len(steps))
+            word = bits.pack(alive[:count], self._word.dtype)
+            self._word |= word << word.dtype.type(start)
+            self._packed += steps[:count]
+            alive, steps = alive[count:], steps[count:]
+            if len(self._packed) == most:
+                suspicious |= self._hand_over()
+        return suspicious
+
+    def take(self) -> tuple[bool, list[int], list[float]]:
+        """:meth:`turn`, with all rows brought to the roll."""
+        found, steps, norms = self.turn()
+        if self._packed:
+            found |= self._hand_over()
+        return found, steps, norms
 
     def _hand_over(self) -> bool:
-        packed, self._packed = self._packed, []
-        found = [self.roll.observe_word(word, steps) for word, steps in packed]
-        return any(found)
+        steps, self._packed = self._packed, []
+        word, self._word = self._word, np.zeros_like(self._word)
+        return self.roll.observe_word(word, steps)
 
     @property
     def nbytes(self) -> int:
         """Memory held between exams."""
-        waiting = sum(word.nbytes for word, _ in self._packed)
-        return self._ring.numel() + waiting + self.roll.nbytes
+        return self._ring.nbytes + self._word.nbytes + self.roll.nbytes

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from flatline.sense import bits
+from flatline.sense.bits import Words
 from flatline.sense.vitals import Ledger
 
 Bool = npt.NDArray[np.bool_]
@@ -20,15 +22,8 @@ Bool = npt.NDArray[np.bool_]
 #: Silences longer than this and twice the unit's longest ask for an exam.
 PATIENCE = 16
 _SURE, _PENDING, _DOUBT, _ASKED = 1, 2, 4, 8
-#: Rows that :meth:`Roll.observe` takes at most.
-ROWS = 8
 #: Rows that are put off at most while nothing changes and nobody is silent for too long.
-LATER = 64
-_ROW_BITS = (1 << np.arange(ROWS)).astype(np.uint8)[:, None]
-_BYTE = np.arange(256, dtype=np.uint8)
-_BITS = np.unpackbits(_BYTE[:, None], axis=1).sum(axis=1).astype(np.int32)
-_FIRST = np.array([max((byte & -byte).bit_length() - 1, 0) for byte in range(256)], np.uint8)
-_LAST = np.array([max(byte.bit_length() - 1, 0) for byte in range(256)], np.uint8)
+LATER = 512
 
 
 def _patience(longest: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
@@ -39,19 +34,6 @@ def _patience(longest: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     """
     patience: npt.NDArray[np.int32] = (2 * longest.astype(np.int32) + 1) * PATIENCE
     return patience
-
-
-def pack(alive: Bool) -> npt.NDArray[np.uint8]:
-    """Rows as one byte per unit, row i in bit i, so that tables of 256 answer every question.
-
-    Example:
-        >>> pack(np.array([[True, False], [True, True]])).tolist()
-        [3, 2]
-    """
-    bits: npt.NDArray[np.uint8] = np.bitwise_or.reduce(
-        alive.view(np.uint8) * _ROW_BITS[: len(alive)], axis=0
-    )
-    return bits
 
 
 @dataclass
@@ -111,7 +93,7 @@ class Roll:
         self._last_step = -1
         #: Rows that were put off, how many may be before someone is missed, and their word.
         self._put_off = self._room = 0
-        self._steady: npt.NDArray[np.uint8] | None = None
+        self._steady: Words | None = None
         self._wanted = False
         self._lit_step = np.full(len(sizes), -1)
         self._exam_step = np.full(len(sizes), -1)
@@ -129,35 +111,36 @@ class Roll:
         are such.
 
         Args:
-            alive: Which units showed life, shape ``(rows, units)``; at most ``ROWS`` rows.
+            alive: Which units showed life, shape ``(rows, units)``; at most 64 rows.
             steps: Step of each row, rising.
 
         Returns:
             Whether some unit has been silent suspiciously long, for the first time.
         """
-        return self.observe_word(pack(alive), steps)
+        return self.observe_word(bits.pack(alive, np.uint64), steps)
 
-    def observe_word(self, word: npt.NDArray[np.uint8], steps: Sequence[int]) -> bool:
-        """:meth:`observe` for rows that :func:`pack` has packed."""
+    def observe_word(self, word: Words, steps: Sequence[int]) -> bool:
+        """:meth:`observe` for rows that :func:`flatline.sense.bits.pack` has packed."""
         if not all(self._trusted):
-            word = np.where(np.repeat(self._trusted, self._sizes), word, np.uint8(0))
+            word = np.where(np.repeat(self._trusted, self._sizes), word, word.dtype.type(0))
         if not self._again(word, steps):
             self._settle()
             self._wanted |= self._take(word, steps)
         wanted, self._wanted = self._wanted, False
         return wanted
 
-    def _again(self, word: npt.NDArray[np.uint8], steps: Sequence[int]) -> bool:
+    def _again(self, word: Words, steps: Sequence[int]) -> bool:
         """Put off rows in which the same units lived, all the time, as in those before.
 
         That is the usual, and taking such rows together costs as much as taking one of them.
         """
-        if self._steady is None or len(steps) < ROWS or self._put_off + ROWS > self._room:
+        rows = bits.width(word.dtype)
+        if self._steady is None or len(steps) < rows or self._put_off + rows > self._room:
             return False
-        follows = steps[0] == self._last_step + 1 and steps[-1] == self._last_step + ROWS
+        follows = steps[0] == self._last_step + 1 and steps[-1] == self._last_step + rows
         if not follows or not np.array_equal(word, self._steady):
             return False
-        self._put_off += ROWS
+        self._put_off += rows
         self._last_step = steps[-1]
         return True
 
@@ -167,7 +150,7 @@ class Roll:
         if not count or self._steady is None:
             return
         self._lit_step.fill(self._last_step)
-        some = np.flatnonzero(self._steady != 255)
+        some = np.flatnonzero(~self._steady)
         before = self._pass(some, self._last_step)
         self._wanted |= self._wait(some, count, before)
 
@@ -182,12 +165,12 @@ class Roll:
         self._flags |= _PENDING
         return before
 
-    def _take(self, word: npt.NDArray[np.uint8], steps: Sequence[int]) -> bool:
+    def _take(self, word: Words, steps: Sequence[int]) -> bool:
         """Rows as one byte per unit; returns whether some unit has been silent too long."""
         count, step = len(steps), np.asarray(steps, np.int32)
         lit = np.bitwise_or.reduceat(word, self._starts)
-        self._lit_step = np.where(lit, step[np.minimum(_LAST[lit], count - 1)], self._lit_step)
-        full = (1 << count) - 1
+        self._lit_step = np.where(lit, step[bits.last(lit)], self._lit_step)
+        full = word.dtype.type((1 << count) - 1)
         # Units that lived in every row, as most do, need no more than this.
         some = np.flatnonzero((word != full) | (self._silent != 0))
         before = self._pass(some, steps[-1])
@@ -197,13 +180,13 @@ class Roll:
             suspicious = self._wait(some, count, before)
         else:
             suspicious = self._observe(some, word[some], bright, step, before)
-        self._steady = word if goes_on and count == ROWS else None
+        self._steady = word if goes_on and count == bits.width(word.dtype) else None
         self._last_step = steps[-1]
         return suspicious
 
     def _goes_on(
         self,
-        word: npt.NDArray[np.uint8],
+        word: Words,
         bright: Bool,
         step: npt.NDArray[np.int32],
         flags: npt.NDArray[np.uint8],
@@ -234,8 +217,8 @@ class Roll:
     def _observe(
         self,
         some: npt.NDArray[np.intp],
-        word: npt.NDArray[np.uint8],
-        lit: npt.NDArray[np.uint8],
+        word: Words,
+        lit: Words,
         step: npt.NDArray[np.int32],
         before: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], npt.NDArray[np.int32]],
     ) -> bool:
@@ -249,23 +232,26 @@ class Roll:
             before: Their last life, flags and silence so far.
         """
         last_life, flags, silent = before
-        full = (1 << len(step)) - 1
+        full = word.dtype.type((1 << len(step)) - 1)
         lived = word != 0
-        last = np.minimum(_LAST[word], len(step) - 1)
-        later = lit >> (last + 1)
+        last = bits.last(word)
+        # Rows after the last sign of life: all of them where there was none.
+        later, rest = (rows >> (last + 1).astype(word.dtype) for rows in (lit, full))
         # The step of death is known where every row after the last sign of life is believed.
         solid = step[-1] - step[0] == len(step) - 1
-        bright = np.where(lived, later == full >> (last + 1), lit == full) & solid
+        bright = (later == rest) & solid
         follows = step[0] == self._last_step + 1
         begun = np.where(flags & _PENDING, last_life == step[0] - 1, (flags & _SURE != 0) & follows)
         sure = np.where(bright & (lived | begun), np.uint8(_SURE), np.uint8(0))
         undecided = lived & (last == len(step) - 1)
         kept = flags & np.where(lived, np.uint8(_DOUBT), np.uint8(_DOUBT | _ASKED))
-        gap = step[_FIRST[word] % len(step)] - last_life - 1
+        gap = step[bits.first(word)] - last_life - 1
         gap = np.where(lived & (last_life >= 0), np.minimum(-(-gap // PATIENCE), 255), 0)
-        longest = np.maximum(self._longest[some], gap).astype(np.uint8)
+        longest = np.maximum(self._longest[some], gap.astype(np.uint8))
+        longest = np.maximum(longest, bits.pauses(word, PATIENCE))
         now = np.where(lived, step[last], last_life)
-        silence = waited = np.where(lived, _BITS[later], silent + _BITS[lit])
+        witnessed = np.bitwise_count(later).astype(np.int32)
+        silence = waited = np.where(lived, witnessed, silent + witnessed)
         if not all(member.exact for member in self.members):
             exact = np.repeat([member.exact for member in self.members], self._sizes)[some]
             trusted = np.repeat(self._trusted, self._sizes)[some]

@@ -15,7 +15,7 @@ from flatline.sense.history import Row
 FLUSH = 1024
 
 Value = Tensor | float | None
-_Reading = tuple[int, Value, Any, Value]
+_Reading = tuple[int, Value, Any]
 
 
 class Taps:
@@ -23,10 +23,9 @@ class Taps:
 
     def __init__(self) -> None:
         self._loss: Value = None
-        self._power: Value = None
         self._scaled: tuple[weakref.ref[Tensor], Tensor] | None = None
         self._rows: list[_Reading] = []
-        self._last: _Reading | None = None
+        self._powers: dict[int, float] = {}
 
     def scaled(self, result: Any, loss: Any) -> None:
         """``GradScaler.scale`` made ``result`` of ``loss``: the loss itself is what counts."""
@@ -45,20 +44,22 @@ class Taps:
         value = loss.item() if loss.is_cpu else loss.detach().clone()
         self._loss = _sum(self._loss, value)
 
-    def gradient(self, power: Tensor) -> None:
-        """Some gradients of the step have this sum of squares."""
-        self._power = _sum(self._power, power.item() if power.is_cpu else power)
+    def gradients(self, steps: list[int], norms: list[float]) -> None:
+        """Some gradients of these steps have these norms."""
+        for step, norm in zip(steps, norms, strict=True):
+            self._powers[step] = self._powers.get(step, 0.0) + norm * norm
 
     def step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         """An optimizer stepped; those that take turns make one step together."""
-        loss, power, self._loss, self._power = self._loss, self._power, None, None
+        loss, self._loss = self._loss, None
         lr = optimizer.param_groups[0].get("lr")
-        if self._last is not None and self._last[0] == step:
-            _, before, lr, gathered = self._last
-            loss, power = _sum(before, loss), _sum(gathered, power)
-            del self._rows[-1:]
-        self._last = step, loss, lr, power
-        self._rows.append(self._last)
+        if isinstance(lr, Tensor):
+            lr = lr.detach().clone()  # a schedule may change it in place
+        rows = self._rows
+        if rows and rows[-1][0] == step:
+            _, before, lr = rows.pop()
+            loss = _sum(before, loss)
+        rows.append((step, loss, lr))
 
     @property
     def waiting(self) -> bool:
@@ -71,19 +72,22 @@ class Taps:
         return len(self._rows) >= FLUSH
 
     def flush(self) -> list[Row]:
-        """Readings of the steps since the last call."""
+        """Readings of the steps since the last call, but for a step still under way.
+
+        Gradients are expected before.
+        """
         rows, self._rows = self._rows, []
-        losses = _brought([loss for _, loss, _, _ in rows])
-        powers = _brought([power for _, _, _, power in rows])
+        powers, self._powers = self._powers, {}
+        losses = _brought([loss for _, loss, _ in rows])
+        rates = _brought([lr for _, _, lr in rows])
         return [
-            (
-                step,
-                loss,
-                None if lr is None else float(lr),
-                None if power is None else math.sqrt(max(power, 0.0)),
-            )
-            for (step, _, lr, _), loss, power in zip(rows, losses, powers, strict=True)
+            (step, loss, lr, _root(powers.get(step)))
+            for (step, _, _), loss, lr in zip(rows, losses, rates, strict=True)
         ]
+
+
+def _root(power: float | None) -> float | None:
+    return None if power is None else math.sqrt(power)
 
 
 def _sum(a: Value, b: Value) -> Value:
@@ -94,4 +98,7 @@ def _brought(values: list[Value]) -> list[float | None]:
     """Values as numbers; those on a device come over together."""
     waiting = [value.reshape(()).float() for value in values if isinstance(value, Tensor)]
     numbers = iter(torch.stack(waiting).tolist() if waiting else [])
-    return [next(numbers) if isinstance(value, Tensor) else value for value in values]
+    return [
+        next(numbers) if isinstance(value, Tensor) else None if value is None else float(value)
+        for value in values
+    ]

@@ -25,6 +25,7 @@ from flatline.sense.census import Census
 from flatline.sense.exam import Exam, Staff
 from flatline.sense.pacer import Pacer
 from flatline.sense.recorder import Recorder
+from flatline.sense.stride import Stride
 from flatline.sense.taps import Taps
 from flatline.sense.unseen import unseen
 
@@ -78,10 +79,10 @@ class Watcher:
         self.recorder = recorder
         self.pacer = Pacer(budget)
         self.taps = Taps()
-        self.step = 0
+        self._step = 0
         self.began: float | None = None
         self.device = "cpu"
-        self.examples = 0
+        self._examples = 0
         self.losses: list[tuple[str, str]] = []
         self.unheard = 0
         self._backwards = self._most = 0
@@ -91,12 +92,14 @@ class Watcher:
         self._names = Names(models or [])
         self._atlas = Atlas()
         self._tracer = Tracer(self._names, self._atlas, Staff())
-        self._census = Census(self._atlas, recorder, complete)
+        self._census = Census(self._atlas, recorder, self.taps, complete)
         self._optimizers: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._unsearched = models is None
         self._stepped: set[int] = set()
         self._expected: set[int] = set()
         self._exam: Exam | None = None
+        #: Takes the steps that need no closer look; the hooks ask it first.
+        self.stride: Stride | None = None
         self._closure = False
         self._evaluations = 0
         self._wanted = False
@@ -187,6 +190,7 @@ class Watcher:
         """An optimizer was constructed: the model exists, and training may begin any moment."""
         if self.off:
             return
+        self._end_stride()
         self.guard("pulse", self._forget, optimizer)
         if self.step == 0:
             self._expected.add(id(optimizer))
@@ -293,7 +297,7 @@ class Watcher:
     def _count(self, optimizer: torch.optim.Optimizer) -> None:
         """Count the steps of one optimizer, when nothing else is seen any more."""
         self._leader = self._leader or id(optimizer)
-        self.step += id(optimizer) == self._leader
+        self._step += id(optimizer) == self._leader
 
     # -- how it is watched --------------------------------------------------------------------
 
@@ -301,6 +305,7 @@ class Watcher:
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         start = time.perf_counter()
+        self._end_stride()
         key = id(optimizer)
         if key not in self._optimizers:
             self.built(optimizer)
@@ -318,7 +323,7 @@ class Watcher:
         """Gradients of the step are complete; the update has happened only with a closure."""
         if self._exam is not None:
             self.guard("exam", self._examine, self._exam, optimizer)
-        self.guard("pulse", self._census.beat, optimizer, self.step, self.taps)
+        self.guard("pulse", self._census.beat, optimizer, self.step)
         if self._closure and self._evaluations > 1:
             # The gradients are those of the last evaluation alone.
             self.guard("pulse", self._census.doubt, optimizer)
@@ -364,12 +369,12 @@ class Watcher:
         if self._exam is not None:  # it waited for an optimizer that did not come
             self.pacer.charge(self._exam.own)
             self.guard("exam", self._drop_exam)
-        step, self.step = self.step, self.step + 1
+        step, self._step = self._step, self._step + 1
         self._most, self._backwards = max(self._most, self._backwards), 0
         if self._examined:
             self.guard("exam", self._census.conclude, step)
-        self.examples += self._census.batch
-        if self._census.full:
+        self._examples += self._census.batch
+        if not self._census.room:
             self._wanted |= bool(self.guard("pulse", self._census.turn))
         if self.taps.full or start - self._flushed > FLUSH_SECONDS:
             self.flush()
@@ -379,10 +384,46 @@ class Watcher:
             self.pacer.charge_exam(self.pacer.excess(own, now - self._last))
             self._examined = self._wanted = False
         else:
-            self.pacer.bare_step(start - self._last)
+            self.pacer.bare_steps([self._last, start])
             self.pacer.charge(now - start)
         self._last = now
         self._consider(event=self._wanted)
+        if self._exam is None:
+            self.guard("hooks", self._stride)
+
+    # -- steps that need no closer look -------------------------------------------------------
+
+    def _stride(self) -> None:
+        """Let the next steps only collect, as far as nothing is due before."""
+        if self._lost or self._closure or len(self._expected) != 1:
+            return
+        reference = self._optimizers.get(next(iter(self._expected)))
+        optimizer = None if reference is None else reference()
+        # The step after the last of a stride is looked at, and has to find room.
+        steps = min(self._census.room, self.pacer.quiet(self.step)) - 1
+        if self._max_steps is not None:
+            steps = min(steps, self._max_steps - self.step - 1)
+        if optimizer is not None and steps > 0:
+            pulses = self._census.pulses(optimizer)
+            until = self._flushed + FLUSH_SECONDS
+            self.stride = Stride(optimizer, pulses, self.taps, self.step, steps, until)
+
+    def _end_stride(self) -> None:
+        """Book what the steps of a stride collected."""
+        stride, self.stride = self.stride, None
+        if stride is None:
+            return
+        steps = len(stride.starts)
+        if steps:
+            self._step = stride.step
+            self._examples += steps * self._census.batch
+            self.pacer.charge(stride.spent)
+            self.pacer.bare_steps([self._last, *stride.starts])
+            self._last = stride.starts[-1]
+            self._most, self._backwards = max(self._most, stride.most), 0
+        self._backwards += stride.backwards
+        if stride.fault is not None:
+            self.lose(*stride.fault)
 
     def _consider(self, event: bool) -> None:
         """Open an exam for the next step if it is due."""
@@ -398,10 +439,11 @@ class Watcher:
     def flush(self) -> None:
         """Hand over what pulse and taps have collected."""
         self._flushed = time.perf_counter()
+        self._end_stride()
+        self._wanted |= bool(self.guard("pulse", self._census.hand_over, self.step))
         rows = self.guard("taps", self.taps.flush)
         if rows:
             self.guard("taps", self.recorder.steps, rows)
-        self.guard("pulse", self._census.hand_over, self.step)
         if self._tell is not None:
             self.guard("facts", self._tell)
         if self._progress is not None and self._flushed - self._shown > PROGRESS_SECONDS:
@@ -422,9 +464,10 @@ class Watcher:
         except Exception as error:
             self.lose("exam", error)
         if os.getpid() == self._pid:
-            self.step += bool(self._stepped)
+            self._step += bool(self._stepped)
             self.guard("hooks", self.flush)
             self.guard("hooks", self._own_up)
+        self.stride = None
 
     def _own_up(self) -> None:
         """Say so if the training went on where its steps could not be heard."""
@@ -436,6 +479,19 @@ class Watcher:
     def knows_optimizers(self) -> bool:
         """Whether an optimizer was ever constructed."""
         return bool(self._optimizers)
+
+    @property
+    def step(self) -> int:
+        """The step under way, and the number of steps done."""
+        stride = self.stride
+        return self._step if stride is None else stride.step
+
+    @property
+    def examples(self) -> int:
+        """Number of examples that were trained on."""
+        stride = self.stride
+        ahead = 0 if stride is None else len(stride.starts)
+        return self._examples + ahead * self._census.batch
 
     @property
     def nbytes(self) -> int:
