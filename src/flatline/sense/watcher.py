@@ -414,7 +414,7 @@ class Watcher:
 
     def _stride(self) -> None:
         """Let the next steps only collect, as far as nothing is due before."""
-        if self._lost or self._closure or len(self._expected) != 1:
+        if self._lost or self._closure or self._notes.stale.armed or len(self._expected) != 1:
             return
         reference = self._optimizers.get(next(iter(self._expected)))
         optimizer = None if reference is None else reference()
