@@ -29,6 +29,7 @@ from flatline.sense import (
     exam,
     gauge,
     gradients,
+    guard,
     harvest,
     layers,
     loaders,
@@ -40,6 +41,7 @@ from flatline.sense import (
     patch,
     pulse,
     roll,
+    staff,
     stale,
     stance,
     stride,
@@ -107,7 +109,8 @@ def run(training, steps):
 
 STEPS = 4
 KINDS = (
-    watcher.Watcher, census.Census, exam.Exam, exam.Staff, tracer.Tracer, atlas.Atlas, atlas.Place,
+    watcher.Watcher, guard.Guard, guard.Home, census.Census, exam.Exam, staff.Staff,
+    tracer.Tracer, atlas.Atlas, atlas.Place,
     labels.Labels, roots.Names, gauge.Reading, pulse.Pulse, pulse.Source, roll.Roll, window.Window,
     taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
     stance.Stance, RunWriter, notes.Notes, parameters.Parameters, stale.Stale, loaders.Loaders,
@@ -275,7 +278,7 @@ def test_a_fault_anywhere_leaves_the_training_alone(entry, mode, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    "second", ["Watcher.lose", "Census.discard", "RunWriter.lost", "Exam.close", "RunWriter._put"]
+    "second", ["Guard.lose", "Census.discard", "RunWriter.lost", "Exam.close", "RunWriter._put"]
 )
 def test_a_fault_while_another_is_told_is_no_worse(second, monkeypatch, caplog):
     expected, watch = bare(), Watch()

@@ -166,7 +166,7 @@ class Watch:
 
     def _losses(self) -> list[tuple[str, str]]:
         """What was lost, whether or not the store has heard of it."""
-        losses = [] if self.watcher is None else list(self.watcher.losses)
+        losses = [] if self.watcher is None else list(self.watcher.guard.losses)
         if self.writer.error is not None:
             losses.append(("what was seen after the store failed", str(self.writer.error)))
         return losses + self._lost

@@ -126,10 +126,10 @@ class Attachment:
         """Tell the watcher nothing more: something failed that its own guards did not hold."""
         self._off = True
         try:
-            self._watcher.lose("hooks", error)
+            self._watcher.guard.lose("hooks", error)
         except Exception:
             what = "everything after this step"
-            self._watcher.losses.append((what, f"a fault inside flatline: {error!r}"))
+            self._watcher.guard.losses.append((what, f"a fault inside flatline: {error!r}"))
             _log.warning("flatline no longer sees %s: a fault inside flatline: %r", what, error)
 
     def _around_backward(self, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,9 +16,10 @@ from flatline.anatomy.roots import Names
 from flatline.anatomy.site import Site, Unplaced
 from flatline.anatomy.tracer import Tracer
 from flatline.errors import UnsupportedError, UsageError
-from flatline.sense.exam import Exam, Staff
+from flatline.sense.exam import Exam
 from flatline.sense.gradients import Movement
 from flatline.sense.harvest import fetch
+from flatline.sense.staff import Staff
 from flatline.sense.vitals import Vitals, merge
 
 LossFunction = Callable[..., Tensor]

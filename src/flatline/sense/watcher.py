@@ -6,9 +6,6 @@ lost, said once, and left out of the report.
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -20,32 +17,21 @@ from torch import Tensor, nn
 from flatline.anatomy.atlas import Atlas
 from flatline.anatomy.roots import Names, parameters_of, roots
 from flatline.anatomy.tracer import Tracer
-from flatline.errors import FlatlineError
 from flatline.sense.census import Census
-from flatline.sense.exam import Exam, Staff
+from flatline.sense.exam import Exam
+from flatline.sense.guard import Guard, Home
 from flatline.sense.notes import Notes
 from flatline.sense.pacer import Pacer
 from flatline.sense.recorder import Recorder
+from flatline.sense.staff import Staff
 from flatline.sense.stride import Stride
 from flatline.sense.taps import Taps
 from flatline.sense.unseen import unseen
-
-_log = logging.getLogger("flatline")
 
 #: Seconds between two writings of what the pulse and the taps collected.
 FLUSH_SECONDS = 0.9
 #: Seconds between two lines of progress.
 PROGRESS_SECONDS = 10.0
-#: What each part is called when it is lost.
-_PARTS = {
-    "exam": "activations (exams)",
-    "pulse": "the reading at every step (pulse)",
-    "taps": "loss and learning rate",
-    "facts": "how far the run is",
-    "notes": "parameters, loss and data as a whole (notes)",
-    "progress": "what it says while the program runs",
-    "hooks": "everything after this step",
-}
 _NO_MODULE = (
     "what the optimizer updates belongs to no nn.Module; make these tensors parameters of one, "
     "and call it in the forward pass"
@@ -79,13 +65,13 @@ class Watcher:
         tell: Callable[[], None] | None = None,
     ) -> None:
         self.recorder = recorder
+        self.guard = Guard(recorder.lost, self._undo, lambda: self.step)
         self.pacer = Pacer(budget)
         self.taps = Taps()
         self._step = 0
         self.began: float | None = None
         self.device = "cpu"
         self._examples = 0
-        self.losses: list[tuple[str, str]] = []
         self.unheard = 0
         self._backwards = self._most = 0
         self._models = models
@@ -106,9 +92,7 @@ class Watcher:
         self._closure = False
         self._evaluations = 0
         self._wanted = False
-        self._lost: set[str] = set()
-        self._pid = os.getpid()
-        self._thread: int | None = None
+        self._home = Home()
         self._closed = False
         self._leader: int | None = None
         self._last = self._flushed = time.perf_counter()
@@ -122,62 +106,13 @@ class Watcher:
     @property
     def off(self) -> bool:
         """Whether nothing is to be done here and now."""
-        return "hooks" in self._lost or self._elsewhere
+        return "hooks" in self.guard.lost or self._closed or self._home.away
 
-    @property
-    def _elsewhere(self) -> bool:
-        """Whether what happens here is none of the watched training."""
-        if self._closed or os.getpid() != self._pid:
-            return True
-        return self._thread is not None and threading.get_ident() != self._thread
-
-    def _own_thread(self) -> bool:
-        """Whether this is the thread that trains: the first one that does, while it lives."""
-        here = threading.get_ident()
-        if self._thread is None:
-            self._thread = here
-        if self._thread == here:
-            return True
-        if any(thread.ident == self._thread for thread in threading.enumerate()):
-            return False
-        self._thread = here
-        self._drop_exam()
-        return True
-
-    def guard(self, part: str, work: Callable[..., Any], *args: Any) -> Any:
-        """Run our own work; a fault loses ``part`` and nothing else."""
-        if part in self._lost:
-            return None
-        try:
-            return work(*args)
-        except Exception as error:
-            self.lose(part, error)
-            return None
-
-    def lose(self, part: str, error: Exception) -> None:
-        """Give up a part of the watching, and say so once."""
-        if part in self._lost:
-            return
-        self._lost.add(part)
-        what = _PARTS.get(part, part)
-        why = f"a fault inside flatline at step {self.step}: {type(error).__name__}: {error}"
-        if isinstance(error, FlatlineError):
-            why = str(error)
-        self.losses.append((what, why))
-        _log.warning("flatline no longer sees %s: %s", what, why)
-        _log.debug("the fault", exc_info=error)
-        try:
-            if part in ("exam", "hooks"):
-                self._drop_exam()
-                self._census.discard()
-            self.recorder.lost(what, why)
-        except Exception:  # reporting a fault must not be one
-            self._lost.add("hooks")
-
-    def _miss(self, what: str, why: str) -> None:
-        """Note something that cannot be seen, through no fault."""
-        self.losses.append((what, why))
-        self.recorder.lost(what, why)
+    def _undo(self, part: str) -> None:
+        """Use nothing of what a part had begun that failed."""
+        if part in ("exam", "hooks"):
+            self._drop_exam()
+            self._census.discard()
 
     def _drop_exam(self) -> None:
         """Close an open exam and use nothing of it."""
@@ -185,7 +120,7 @@ class Watcher:
         if exam is not None:
             exam.close()
             if exam.fault is not None:
-                self.lose("exam", exam.fault)
+                self.guard.lose("exam", exam.fault)
         self.guard("notes", self._notes.discard)
 
     # -- what the training does ---------------------------------------------------------------
@@ -223,11 +158,11 @@ class Watcher:
         optimizers = [known for ref in self._optimizers.values() if (known := ref()) is not None]
         found = roots(parameters_of(optimizers))
         if not found:
-            self._miss("the model", _NO_MODULE)
+            self.guard.miss("the model", _NO_MODULE)
         self._names = self._tracer.names = Names(found)
 
     def _watches(self, module: nn.Module) -> bool:
-        if not self._own_thread():
+        if not self._home.claim(self._drop_exam):
             return False
         if self._unsearched:
             self.guard("exam", unseen, self._search)
@@ -268,22 +203,22 @@ class Watcher:
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """``optimizer.step(*args, **kwargs)`` is about to run."""
-        if self._closed or "hooks" in self._lost or os.getpid() != self._pid:
+        if self._closed or "hooks" in self.guard.lost or self._home.forked:
             return
         try:  # as guard() does, without its call: this is the path of every step
-            if self._own_thread():
+            if self._home.claim(self._drop_exam):
                 self._before_step(optimizer, args, kwargs)
             else:
                 self._pass_over()
         except Exception as error:
-            self.lose("hooks", error)
+            self.guard.lose("hooks", error)
 
     def _pass_over(self) -> None:
         """Say once that another thread trains too."""
-        if "thread" not in self._lost:
-            self._lost.add("thread")
+        if "thread" not in self.guard.lost:
+            self.guard.lost.add("thread")
             why = "flatline watches the first thread that trains, and another one trains as well"
-            self._miss("training in another thread", why)
+            self.guard.miss("training in another thread", why)
 
     def after_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -293,16 +228,16 @@ class Watcher:
         Raises:
             BaseException: The ``stop`` given, after the last step wanted.
         """
-        if self._elsewhere:
+        if self._closed or self._home.away:
             return
         try:
-            if "hooks" not in self._lost:
+            if "hooks" not in self.guard.lost:
                 self._after_step(optimizer, args, kwargs)
         except Exception as error:
-            self.lose("hooks", error)
+            self.guard.lose("hooks", error)
         if self._max_steps is None or self._stop is None:
             return
-        if "hooks" in self._lost:
+        if "hooks" in self.guard.lost:
             self._count(optimizer)
         if self.step >= self._max_steps:
             raise self._stop
@@ -414,7 +349,7 @@ class Watcher:
 
     def _stride(self) -> None:
         """Let the next steps only collect, as far as nothing is due before."""
-        if self._lost or self._closure or self._notes.stale.armed or len(self._expected) != 1:
+        if self.guard.lost or self._closure or self._notes.stale.armed or len(self._expected) != 1:
             return
         reference = self._optimizers.get(next(iter(self._expected)))
         optimizer = None if reference is None else reference()
@@ -442,7 +377,7 @@ class Watcher:
             self._most, self._backwards = max(self._most, stride.most), 0
         self._backwards += stride.backwards
         if stride.fault is not None:
-            self.lose(*stride.fault)
+            self.guard.lose(*stride.fault)
 
     def _conclude_notes(self, step: int) -> None:
         """Note what an exam showed of the training as a whole."""
@@ -452,7 +387,7 @@ class Watcher:
 
     def _consider(self, event: bool) -> None:
         """Open an exam for the next step if it is due."""
-        if self._exam is not None or "exam" in self._lost or self.began is None:
+        if self._exam is not None or "exam" in self.guard.lost or self.began is None:
             return
         elapsed = time.perf_counter() - self.began
         if self.pacer.due(self.step, elapsed, event):
@@ -488,8 +423,8 @@ class Watcher:
         try:
             self._drop_exam()
         except Exception as error:
-            self.lose("exam", error)
-        if os.getpid() == self._pid:
+            self.guard.lose("exam", error)
+        if not self._home.forked:
             self._step += bool(self._stepped)
             self.guard("hooks", self.flush)
             self.guard("hooks", self._own_up)
@@ -499,7 +434,7 @@ class Watcher:
         """Say so if the training went on where its steps could not be heard."""
         if self.unheard or self._backwards > max(self._most, 1):
             why = "the optimizer stepped inside a function under torch.compile"
-            self._miss(f"everything after step {self.step}", why)
+            self.guard.miss(f"everything after step {self.step}", why)
 
     @property
     def knows_optimizers(self) -> bool:
