@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 # Importing a module registers its findings.
+from flatline.diagnose.findings import parameters as _parameters  # noqa: F401
+from flatline.diagnose.findings import structure as _structure  # noqa: F401
 from flatline.diagnose.findings import units as _units  # noqa: F401
+from flatline.diagnose.findings import updates as _updates  # noqa: F401
 from flatline.diagnose.findings.base import CODES as CODES
 from flatline.diagnose.findings.base import SEVERITIES as SEVERITIES
 from flatline.diagnose.findings.base import Finding as Finding
