@@ -16,10 +16,11 @@ import torch._dynamo.eval_frame as eval_frame
 import torch.nn.functional as F
 from torch import nn
 from torch.utils import _python_dispatch
+from torch.utils.data import DataLoader
 
 import flatline
 from flatline import session
-from flatline.anatomy import atlas, labels, producers, roots, tracer
+from flatline.anatomy import atlas, course, labels, producers, roots, tracer
 from flatline.record import schema
 from flatline.record.writer import RunWriter
 from flatline.sense import (
@@ -30,10 +31,16 @@ from flatline.sense import (
     gradients,
     harvest,
     layers,
+    loaders,
+    lossside,
+    notes,
+    optimizers,
     pacer,
+    parameters,
     patch,
     pulse,
     roll,
+    stale,
     stance,
     taps,
     watcher,
@@ -102,7 +109,8 @@ KINDS = (
     watcher.Watcher, census.Census, exam.Exam, exam.Staff, tracer.Tracer, atlas.Atlas, atlas.Place,
     labels.Labels, roots.Names, gauge.Reading, pulse.Pulse, pulse.Source, roll.Roll, window.Window,
     taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
-    stance.Stance, RunWriter,
+    stance.Stance, RunWriter, notes.Notes, parameters.Parameters, stale.Stale, loaders.Loaders,
+    lossside.LossSide, optimizers.Pull, course.Course,
 )  # fmt: skip
 FUNCTIONS = (
     (exam, "unseen"), (exam, "simulated"), (exam, "lay_below"), (exam, "withdraw"),
@@ -228,6 +236,7 @@ def put_right():
         (nn.Module, "__call__"),
         (torch.autograd, "backward"),
         (torch.amp.GradScaler, "scale"),
+        (DataLoader, "__iter__"),
     ]
     before = [(owner, name, vars(owner)[name]) for owner, name in owners]
     was = eval_frame._stance

@@ -22,6 +22,7 @@ from torch.nn.modules import module as nn_module
 from torch.optim import optimizer as optim
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils.data import DataLoader
 
 from workloads import Training
 
@@ -110,6 +111,7 @@ def surroundings() -> dict[str, object]:
         "call": nn.Module.__call__,
         "backward": (torch.autograd.backward, torch.autograd.grad, Tensor.backward),
         "scale": vars(torch.amp.GradScaler)["scale"],
+        "loader": vars(DataLoader)["__iter__"],
         "optimizer": vars(torch.optim.Optimizer)["__init__"],
         "optimizer hooks": (
             len(optim._global_optimizer_pre_hooks),

@@ -187,6 +187,11 @@ class Names:
         known = self._parameters.get(self._storages.get(place, -1))
         return None if known is None else known[0]()
 
+    def parameters(self) -> list[tuple[str, Tensor]]:
+        """All parameters that are alive, each once, with their names."""
+        known = ((name, ref()) for ref, name in self._parameters.values())
+        return [(name, parameter) for name, parameter in known if parameter is not None]
+
     def idle(self, called: Container[str], shown: Container[str]) -> list[str]:
         """The outermost modules with parameters that did nothing.
 

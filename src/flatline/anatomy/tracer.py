@@ -95,7 +95,7 @@ class Tracer:
         self.labels = Labels()
         self.stack: list[nn.Module] = []
         self._called: set[str] = set()
-        self._shown: set[str] = set()
+        self.shown: set[str] = set()
         self.matched: dict[tuple[str, str, tuple[str, ...]], Activation] = {}
 
     # -- entry points -----------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Tracer:
         """The step ended: forget its tensors, and note who did not run in any step so far."""
         self.labels.clear()
         self.stack.clear()
-        self.atlas.idle = self.names.idle(self._called, self._shown)
+        self.atlas.idle = self.names.idle(self._called, self.shown)
 
     def before(self, func: Any, args: Args, kwargs: Kwargs) -> Callable[[Any], None]:
         """Look at a call that is about to happen; the result is told its outcome.
@@ -174,7 +174,7 @@ class Tracer:
             found = weights.of_parameter(self, tensor)
             if found is not None:
                 self.labels.put(tensor, found)
-                self._shown.update(one.name for one in found.shown)
+                self.shown.update(one.name for one in found.shown)
         return found
 
     def recurrent(self, module: nn.Module, args: Args, out: Any) -> None:

@@ -1,8 +1,9 @@
 """Puts a watcher's hooks into torch, and takes them away again.
 
 Hooks are few and global, so that no model is touched: the optimizer's step hooks, the
-construction of optimizers, ``torch.autograd.backward`` and ``GradScaler.scale``. Everything that
-reaches the watcher passes through :meth:`Attachment._tell`, which lets no fault out.
+construction of optimizers, ``torch.autograd.backward``, ``GradScaler.scale`` and
+``DataLoader.__iter__``. Everything that reaches the watcher passes through
+:meth:`Attachment._tell`, which lets no fault out.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils.data import DataLoader
 
 from flatline.sense.patch import Patch, skip
 from flatline.sense.unseen import alone, unseen
@@ -42,6 +44,7 @@ class Attachment:
         self._patches = [
             Patch(torch.autograd, "backward", self._around_backward),
             Patch(torch.amp.GradScaler, "scale", self._around_scale),
+            Patch(DataLoader, "__iter__", self._around_iter),
         ]
         before = partial(self._tell, watcher.before_step)
         after = partial(self._tell, watcher.after_step)
@@ -119,6 +122,15 @@ class Attachment:
             return out
 
         return scale
+
+    def _around_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        watcher, tell = self._watcher, self._tell
+
+        def __iter__(loader: Any) -> Any:
+            tell(watcher.loading, loader)
+            return original(loader)
+
+        return __iter__
 
     def _around_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
         watcher, tell = self._watcher, self._tell

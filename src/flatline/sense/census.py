@@ -23,6 +23,7 @@ from flatline.sense.gradients import Movement
 from flatline.sense.harvest import fetch
 from flatline.sense.layers import NUMBERS, Layer
 from flatline.sense.measures import shifts
+from flatline.sense.optimizers import Pull, owners
 from flatline.sense.pulse import Pulse
 from flatline.sense.recorder import Recorder
 from flatline.sense.roll import Change, Member, Roll
@@ -64,6 +65,7 @@ class Census:
         self._pending: list[tuple[Reading, Tensor]] = []
         self._movements: dict[Place, Movement] = {}
         self._looks: dict[Place, tuple[Tensor, Tensor]] = {}
+        self._pulls: dict[Place, Pull] = {}
         self._written: tuple[tuple[Site, ...], tuple[Unplaced, ...]] | None = None
         self.own = 0.0
         self.batch = 0
@@ -73,12 +75,12 @@ class Census:
 
     # -- at an exam, before the update --------------------------------------------------------
 
-    def collect(self, exam: Exam, owners: Owners, updated: bool = False) -> None:
+    def collect(self, exam: Exam, owned: Owners, updated: bool = False) -> None:
         """Take what an exam read, and enter sites seen for the first time.
 
         Args:
             exam: The exam.
-            owners: Gives the optimizers with their parameters.
+            owned: Gives the optimizers with their parameters.
             updated: The weights have been updated already.
         """
         read = exam.finish()
@@ -86,13 +88,14 @@ class Census:
         self._pending = [entry for entry in read if entry[0].place in set(places)]
         fresh = [place for place in places if place not in self._entries]
         if fresh:
-            self._enter(fresh, places, owners())
+            self._enter(fresh, places, owned())
         seen = {reading.place for reading, _ in self._pending}
         # A place in doubt was measured, and may yet prove to be no site.
         self._movements = {place: one for place, one in exam.movements.items() if place in seen}
         for place in seen - self._movements.keys():
             self._movements[place] = Movement(place, updated=updated)
         self._looks = {place: self._look(place) for place in seen}
+        self._pulls = owners(seen, [optimizer for optimizer, _ in owned()])
         self.own = exam.own
 
     def _look(self, place: Place) -> tuple[Tensor, Tensor]:
@@ -197,7 +200,7 @@ class Census:
 
     def discard(self) -> None:
         """Drop an exam that was collected and will not be concluded."""
-        self._pending, self._movements, self._looks = [], {}, {}
+        self._pending, self._movements, self._looks, self._pulls = [], {}, {}, {}
 
     # -- at an exam, after the update ---------------------------------------------------------
 
@@ -213,8 +216,15 @@ class Census:
         self.take()
         self.batch = max(reading.examples for reading, _ in pending)
         looks, self._looks = self._looks, {}
+        pulls, self._pulls = self._pulls, {}
         extras = {
-            place: torch.cat([self._entries[place].drift.settle(rows).reshape(-1), numbers])
+            place: torch.cat(
+                [
+                    self._entries[place].drift.settle(rows).reshape(-1),
+                    numbers,
+                    pulls[place].ratio(place, movements[place].gradient).to(numbers),
+                ]
+            )
             for place, (rows, numbers) in looks.items()
         }
         harvest = fetch(pending, movements, extras)
@@ -231,6 +241,7 @@ class Census:
             )
             shown = harvest.extras[place].astype(np.float32)
             measures[place] |= self._advance(step, entry, vitals, shown, changes[place].died)
+            measures[place] |= pulls[place].rates()
             if entry.window.examples >= WINDOW_EXAMPLES:
                 previous[place.name] = entry.window.vitals()
                 entry.window = Window(place.activation, place.units, place.gated)
@@ -262,7 +273,8 @@ class Census:
             entry.drift.birth = None
         if deaths is not None:
             self._recorder.deaths(step, name, deaths.before, deaths.units, deaths.terms)
-        return dict(zip(NUMBERS, numbers.tolist(), strict=True)) | shifts(shift, vitals.z_std)
+        whole = dict(zip((*NUMBERS, "decay_ratio"), numbers.tolist(), strict=True))
+        return whole | shifts(shift, vitals.z_std)
 
     def _compare(
         self,

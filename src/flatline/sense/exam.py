@@ -19,12 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from flatline.anatomy.atlas import Place
+from flatline.anatomy.course import Course
 from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.gauge import Batch, Reading
 from flatline.sense.gradients import Movement
 from flatline.sense.patch import Patch
+from flatline.sense.sketch import sketch
 from flatline.sense.stance import Stance
 from flatline.sense.unseen import lay_below, modes_active, simulated, unseen, withdraw
 
@@ -181,6 +183,7 @@ class Exam:
         staff: What takes the readings.
         fault: What went wrong, if anything did; the exam is over then, and the training goes on.
         began: When the first forward pass began.
+        course: How the tensors of the step came about.
         own: Seconds spent in flatline's own code.
 
     Args:
@@ -209,6 +212,7 @@ class Exam:
         self._patch: Patch | None = None
         self._stance = Stance()
         self.movements: dict[Place, Movement] = {}
+        self.course = Course(tracer, sketch)
 
     # -- what the mode asks -------------------------------------------------------------------
 
@@ -238,7 +242,16 @@ class Exam:
         """Show an operator to the tracer; the result is told the operator's output."""
         if not self._looking or not isinstance(func, torch._ops.OpOverload):
             return None
-        return self._tracer.before(func, args, kwargs)
+        units = self._tracer.before(func, args, kwargs)
+        course = self.course.before(func, args, kwargs)
+        if course is None:
+            return units
+
+        def after(out: Any) -> None:
+            course(out)
+            units(out)
+
+        return after
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -273,7 +286,13 @@ class Exam:
         undo: list[Callable[[], object]] = [hook.remove for hook in hooks]
         if self._patch is not None:
             undo.append(self._patch.remove)
-        for work in (*undo, self._pull, self._stance.give_back, self._tracer.conclude):
+        for work in (
+            *undo,
+            self._pull,
+            self._stance.give_back,
+            self.course.clear,
+            self._tracer.conclude,
+        ):
             attempt(self, work)
 
     def _push(self) -> None:

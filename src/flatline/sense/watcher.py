@@ -23,6 +23,7 @@ from flatline.anatomy.tracer import Tracer
 from flatline.errors import FlatlineError
 from flatline.sense.census import Census
 from flatline.sense.exam import Exam, Staff
+from flatline.sense.notes import Notes
 from flatline.sense.pacer import Pacer
 from flatline.sense.recorder import Recorder
 from flatline.sense.taps import Taps
@@ -40,6 +41,7 @@ _PARTS = {
     "pulse": "the reading at every step (pulse)",
     "taps": "loss and learning rate",
     "facts": "how far the run is",
+    "notes": "parameters, loss and data as a whole (notes)",
     "progress": "what it says while the program runs",
     "hooks": "everything after this step",
 }
@@ -92,6 +94,7 @@ class Watcher:
         self._atlas = Atlas()
         self._tracer = Tracer(self._names, self._atlas, Staff())
         self._census = Census(self._atlas, recorder, complete)
+        self._notes = Notes(recorder)
         self._optimizers: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._unsearched = models is None
         self._stepped: set[int] = set()
@@ -180,6 +183,7 @@ class Watcher:
             exam.close()
             if exam.fault is not None:
                 self.lose("exam", exam.fault)
+        self.guard("notes", self._notes.discard)
 
     # -- what the training does ---------------------------------------------------------------
 
@@ -238,8 +242,17 @@ class Watcher:
         self._evaluations += 1
         if self._evaluations == 1 or not self._closure:  # a closure computes the same loss anew
             self.guard("taps", self.taps.backward, tensors)
+        if self._notes.stale.armed:
+            self.guard("notes", self._notes.stale.backward)
         if self._exam is not None:
             self.guard("exam", self._exam.before_backward)
+        if self._exam is not None:
+            self.guard("notes", self._notes.backward, self._exam, tensors, self.step)
+
+    def loading(self, loader: Any) -> None:
+        """An iteration over a ``DataLoader`` begins."""
+        if not self.off and torch.is_grad_enabled():
+            self.guard("notes", self._notes.loaders.begun, loader)
 
     def after_backward(self) -> None:
         """``backward()`` ended."""
@@ -310,6 +323,8 @@ class Watcher:
             self._end_tick(start)
         # With a closure the gradients of this step are made inside it.
         self._closure, self._evaluations = _has_closure(args, kwargs), 0
+        if self._exam is not None:
+            self.guard("notes", self._notes.before_update, optimizer)
         if not self._closure:
             self._measure(optimizer)
         self.pacer.spent += time.perf_counter() - start
@@ -326,6 +341,7 @@ class Watcher:
     def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""
         exam.measure(parameters_of([optimizer]), updated=self._closure)
+        self.guard("notes", self._notes.gradients, optimizer, self._closure)
         if self._expected <= self._stepped | {id(optimizer)}:
             self._exam, self._examined = None, True
             self.guard("pulse", self._forget)
@@ -350,6 +366,8 @@ class Watcher:
             self._measure(optimizer)
             self._closure = False
         self.guard("taps", self.taps.step, self.step, optimizer)
+        if self._notes.stale.armed:
+            self.guard("notes", self._notes.stepped, self.step, optimizer)
         self._stepped.add(id(optimizer))
         if self._expected <= self._stepped:
             self._end_tick(start)
@@ -368,6 +386,7 @@ class Watcher:
         self._most, self._backwards = max(self._most, self._backwards), 0
         if self._examined:
             self.guard("exam", self._census.conclude, step)
+            self.guard("notes", self._conclude_notes, step)
         self.examples += self._census.batch
         if self._census.full:
             self._wanted |= bool(self.guard("pulse", self._census.turn))
@@ -383,6 +402,12 @@ class Watcher:
             self.pacer.charge(now - start)
         self._last = now
         self._consider(event=self._wanted)
+
+    def _conclude_notes(self, step: int) -> None:
+        """Note what an exam showed of the training as a whole."""
+        known = [optimizer for optimizer, _ in self._parameters()]
+        self._notes.conclude(step, self._names, self._tracer.shown, known)
+        self._notes.fed(step, self._census.batch)
 
     def _consider(self, event: bool) -> None:
         """Open an exam for the next step if it is due."""
@@ -401,6 +426,7 @@ class Watcher:
         rows = self.guard("taps", self.taps.flush)
         if rows:
             self.guard("taps", self.recorder.steps, rows)
+            self.guard("notes", self._notes.losses, rows)
         self.guard("pulse", self._census.hand_over, self.step)
         if self._tell is not None:
             self.guard("facts", self._tell)
