@@ -137,8 +137,9 @@ def _spike(chart: Chart) -> tuple[int, float, str] | None:
             ("loss", steps.loss, chart.progress.first),
         ):
             ratio = values / trailing(values)
+            ratio[~np.isfinite(ratio)] = 0.0
             hit = np.flatnonzero(calm & (ratio >= limits.exploding_ratio) & (values > least))
             if len(hit):
-                height = float(np.nanmax(ratio[hit[0] : hit[0] + _WAKE]))
+                height = float(ratio[hit[0] : hit[0] + _WAKE].max())
                 return int(steps.step[hit[0]]), height, what
     return None

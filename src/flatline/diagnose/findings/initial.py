@@ -16,6 +16,7 @@ Double = npt.NDArray[np.float64]
 _EQUAL = 1e-6
 #: Part of a site's units, less the one that is the original, that must have stayed copies.
 _COPIES = 0.9
+_DEATHS = ("born-dead", "dying-relu", "upstream-death")
 #: What comes of weights that were drawn badly.
 _STUCK = (
     "vanishing-gradient", "born-dead", "dying-relu", "saturation", "upstream-death",
@@ -38,6 +39,9 @@ def zero_init(chart: Chart) -> Finding | None:
         same = states.are("duplicate", "constant", "dead", "saturated")
         if len(same) > 1 and rows <= _EQUAL and same.sum() >= _COPIES * (len(same) - 1):
             found[states.site.name] = (states, same)
+    limits = chart.thresholds
+    elsewhere = [s.are("dead").mean() for s in chart if s.site.name not in found]
+    others = max(elsewhere, default=0.0) >= limits.critical_share
     return by_share(
         chart,
         "zero-init",
@@ -50,7 +54,8 @@ def zero_init(chart: Chart) -> Finding | None:
         ),
         explains=(
             "init-too-small", "init-too-large", "duplicate-units", "ignored-units",
-            "learning-rate-too-high", "exploding-gradient", *_STUCK,
+            "learning-rate-too-high", "exploding-gradient",
+            *(code for code in _STUCK if not (others and code in _DEATHS)),
         ),
     )  # fmt: skip
 
