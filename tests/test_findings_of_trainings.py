@@ -1,367 +1,467 @@
-"""Findings about a training as a whole: planted faults are named, what looks like one is not."""
+"""Findings that rest on what a training went through: planted faults and healthy look-alikes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from torch import nn
 
-import flatline
-from flatline.diagnose.chart import Chart
-from flatline.diagnose.findings.parameters import frozen_parameters
-from flatline.diagnose.findings.structure import missing_nonlinearity, output_activation
-from flatline.diagnose.findings.updates import stale_gradients, weight_decay_collapse
+from flatline.anatomy.site import Site
+from flatline.diagnose.diagnose import diagnose
+from flatline.diagnose.findings import Finding
 from flatline.sense.history import History, Note, Steps
-from looking import Net
+from flatline.sense.vitals import Ledger, Vitals
+from test_findings import change, ledger, lively, site, with_dead
 
-PIXELS, DIGITS = (torch.tensor(part) for part in load_digits(return_X_y=True))
-PIXELS = PIXELS.float() / 16
-MINE = {
-    "frozen-parameters",
-    "missing-nonlinearity",
-    "output-activation",
-    "stale-gradients",
-    "weight-decay-collapse",
+STEPS = np.arange(300.0)
+LEARNS = 2.3 * 0.99**STEPS
+STUCK = np.full(300, 2.3)
+#: What exams measure of a layer of 64 units with He's weights, on standardised data.
+SOUND = {
+    "batch": 64.0,
+    "weight_rms": np.sqrt(2 / 64),
+    "fan_in": 64.0,
+    "row_spread": 1.7,
+    "z_rms": 1.0,
+    "z_spread": 1.0,
+    "signal_rms": 1e-3,
+    "gradient_rms": 1e-2,
+    "update_ratio": 2e-3,
+    "effective_rank": 30.0,
+    "rank_rows": 64.0,
 }
+DATA = {
+    "data_offset": 0.5,
+    "data_rms": 1.0,
+    "data_constant": 0.0,
+    "data_features": 64.0,
+    "data_shift": 0.0,
+}
+Measures = Mapping[str, float | Sequence[float]]
 
 
-def mlp(*last, outputs=10, hidden=32):
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
-        nn.Linear(hidden, outputs), *last,
-    )  # fmt: skip
+def chain(depth: int, activation: str = "relu") -> list[Site]:
+    """Sites of which each reads the one before."""
+    return [
+        replace(
+            site(64, activation, f"net.{i}"), feeds=(f"w{i}",), reads=(f"w{i + 1}",), pulse="exact"
+        )
+        for i in range(depth)
+    ]
 
 
-def adam(parameters):
-    return torch.optim.Adam(parameters, 3e-3)
+def history(
+    exams: Sequence[Measures],
+    loss: np.ndarray = LEARNS,
+    *,
+    lr: np.ndarray | float = 0.1,
+    gradient: np.ndarray | float = 1.0,
+    notes: Sequence[Note] = (),
+) -> History:
+    """Thirty exams of a chain of sites.
+
+    A measure may change: then its values are spread over the exams.
+    """
+    steps = Steps(
+        np.arange(len(loss)),
+        np.asarray(loss),
+        np.broadcast_to(lr, len(loss)),
+        np.broadcast_to(gradient, len(loss)),
+    )
+    taken = []
+    for number, step in enumerate(range(0, len(loss), 10)):
+        measured = {}
+        for place, measures in enumerate(exams):
+            whole = {**SOUND, **(DATA if place == 0 else {}), **measures}
+            measured[f"net.{place}"] = {
+                name: float(np.atleast_1d(v)[number * np.size(v) // (len(loss) // 10)])
+                for name, v in whole.items()
+            }
+        taken.append((step, measured))
+    return History(steps=steps, exams=taken, notes=notes)
 
 
-def found(model, loss=F.cross_entropy, optimizer=adam, targets=DIGITS, steps=60, zero=True):
-    """Findings of this module's codes after a training on digits, by code."""
-    optimizer = optimizer(model.parameters())
-    draw = torch.Generator().manual_seed(0)
-    monitor = flatline.Monitor(model, optimizer, budget=1.0)
-    monitor._watch.watcher.pacer.due = lambda step, *_: step < 3 or step % 20 == 0
-    with monitor:
-        for _ in range(steps):
-            rows = torch.randint(0, len(PIXELS), (64,), generator=draw)
-            if zero:
-                model.zero_grad()
-            loss(model(PIXELS[rows]), targets[rows]).backward()
-            optimizer.step()
-    report = monitor.report()
-    assert not report.lost
-    return {one.code: one for one in report.findings if one.code in MINE}
+def found(
+    exams: Sequence[Measures],
+    loss: np.ndarray = LEARNS,
+    *,
+    windows: Mapping[int, Vitals] | None = None,
+    ledgers: Mapping[int, Ledger] | None = None,
+    activation: str = "relu",
+    **steps: object,
+) -> dict[str, Finding]:
+    """What is found in a chain of sites, by code."""
+    sites = chain(len(exams), activation)
+    windows, ledgers = windows or {}, ledgers or {}
+    seen = {one.name: windows.get(i, lively(64)) for i, one in enumerate(sites)}
+    books = {one.name: ledgers.get(i, ledger(64, 0, 0, 0)) for i, one in enumerate(sites)}
+    whole = history(exams, loss, **steps)  # type: ignore[arg-type]
+    return {one.code: one for one in diagnose(sites, seen, books, whole).findings}
 
 
-def severities(findings):
+def severities(findings: Mapping[str, Finding]) -> dict[str, str]:
     return {code: one.severity for code, one in findings.items()}
 
 
-# -- healthy ----------------------------------------------------------------------------------
+def test_a_sound_training_has_no_finding() -> None:
+    assert found([{}, {}, {}]) == {}
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        adam,
-        lambda p: torch.optim.AdamW(p, 3e-3, weight_decay=0.01),
-        lambda p: torch.optim.AdamW(p, 3e-3, weight_decay=0.3),
-        lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=5e-4),
-    ],
-    ids=["adam", "adamw", "strong decay", "sgd"],
-)
-def test_an_ordinary_training_has_none_of_these(optimizer):
-    assert found(mlp(), optimizer=optimizer) == {}
+def copies(units: int = 64) -> Vitals:
+    return change(lively(units), units, twin=0)
 
 
-# -- parameters -------------------------------------------------------------------------------
+# Initialisation
 
 
-def trained():
-    """A net whose body was trained, with a fresh head."""
-    model = mlp()
-    optimizer = adam(model.parameters())
-    for _ in range(60):
-        model.zero_grad()
-        F.cross_entropy(model(PIXELS), DIGITS).backward()
-        optimizer.step()
-    model[4].reset_parameters()
-    return model
-
-
-def test_a_backbone_frozen_on_purpose_is_a_note_at_most():
-    model = trained()
-    model[:4].requires_grad_(False)
-    for optimizer in (adam, lambda _: adam(model[4].parameters())):
-        assert severities(found(model, optimizer=optimizer)) == {"frozen-parameters": "info"}
-
-
-def test_a_trained_backbone_that_the_optimizer_lacks_is_a_note_at_most():
-    model = trained()
-    only_head = found(model, optimizer=lambda _: adam(model[4].parameters()))
-    assert severities(only_head) == {"frozen-parameters": "info"}
-
-
-def test_features_of_a_trained_backbone_are_a_note_at_most():
-    body = trained()[:4]
-    model = Net(lambda net, x: net.head(net.body(x).detach()), body=body, head=nn.Linear(32, 10))
-    assert severities(found(model)) == {"frozen-parameters": "info"}
-
-
-def test_adapters_beside_a_trained_layer_are_a_note_at_most():
-    """The second factor starts at 0, so that the first has no gradient at the first step."""
-    model = trained()
-    down, up = nn.Linear(32, 4, bias=False), nn.Linear(4, 32, bias=False)
-    nn.init.zeros_(up.weight)
-    adapted = Net(
-        lambda net, x: net.base[3:](net.base[2](h := net.base[:2](x)) + net.up(net.down(h))),
-        base=model, down=down, up=up,
-    )  # fmt: skip
-    heads = [*down.parameters(), *up.parameters()]
-    assert severities(found(adapted, optimizer=lambda _: adam(heads))) == {
-        "frozen-parameters": "info"
+def test_equal_weights_that_stay_equal_are_the_root_of_the_copies() -> None:
+    equal = {"row_spread": 0.0, "effective_rank": 1.0}
+    said = found([equal, equal], STUCK, windows={0: copies(), 1: copies()})
+    assert said["zero-init"].severity == "critical"
+    assert said["zero-init"].explains == ("duplicate-units", "rank-collapse", "no-learning")
+    assert said["zero-init"].share == 63 / 64
+    assert severities(said) == {
+        "zero-init": "critical",
+        "duplicate-units": "warning",
+        "rank-collapse": "warning",
     }
 
 
-@pytest.mark.parametrize("part", ["0", "4"])
-def test_a_fresh_layer_that_the_optimizer_lacks_is_forgotten(part):
-    model = mlp()
-    kept = [p for n, p in model.named_parameters() if not n.startswith(part)]
-    one = found(model, optimizer=lambda _: adam(kept))["frozen-parameters"]
-    assert one.severity in ("warning", "critical")
-    assert one.message.startswith(f"{part}.weight, {part}.bias (")
-    assert "no optimizer" in one.message
-    assert one.evidence["drawn"] == 1
+def test_a_layer_that_starts_at_0_on_purpose_parts_at_its_first_update() -> None:
+    assert found([{}, {"row_spread": [0.0, 1.7, 1.7]}]) == {}
 
 
-def test_a_fresh_layer_that_detach_cuts_off_is_forgotten():
-    model = mlp()
-    model[1].register_forward_hook(lambda _, args, out: out.detach())
-    one = found(model)["frozen-parameters"]
-    assert one.severity == "critical"  # 58 % of the model
-    assert one.message.startswith("0.weight, 0.bias (")
-    assert "detach()" in one.message
-    assert one.sites == ("0",)
+def test_copies_that_came_later_are_no_matter_of_the_start() -> None:
+    assert set(found([{}], windows={0: copies()})) == {"duplicate-units"}
 
 
-def test_a_spare_head_that_nothing_uses_is_no_fault():
-    model = Net(lambda net, x: net.inner(x), inner=mlp(), spare=nn.Linear(500, 500))
-    assert found(model) == {}
+SMALL = {"weight_rms": 0.01}
 
 
-def test_layers_cut_off_by_dead_units_are_not_called_frozen():
-    model = mlp()
-    nn.init.constant_(model[2].bias, -1e3)
-    assert "frozen-parameters" not in found(model)
-
-
-def test_a_schedule_that_begins_and_ends_at_zero_freezes_nothing():
-    model = mlp()
-    optimizer = adam(model.parameters())
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: max(0, min(i, 60 - i)) / 30)
-    optimizer.register_step_post_hook(lambda *_: schedule.step())
-    assert found(model, optimizer=lambda _: optimizer) == {}
-
-
-# -- structure --------------------------------------------------------------------------------
-
-
-def test_a_net_without_any_nonlinearity_is_one_linear_map():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10))
-    one = found(model)["missing-nonlinearity"]
-    assert one.severity == "warning"  # digits are nearly separable
-    assert one.message == (
-        "no nonlinearity lies between 0 → 1, 1 → 2, so the whole network is one linear map"
-    )
-
-
-def test_it_is_critical_where_a_straight_line_does_not_do():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 32), nn.Linear(32, 2))
-    parity = (PIXELS[:, ::7].sum(1) * 8).long() % 2
-    assert severities(found(model, targets=parity)) == {"missing-nonlinearity": "critical"}
-
-
-def test_a_single_linear_layer_and_a_linear_autoencoder_lack_nothing():
-    torch.manual_seed(0)
-    assert found(nn.Linear(64, 10)) == {}
-    squeezed = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 64))
-    assert found(squeezed, F.mse_loss, targets=PIXELS) == {}
-
-
-def test_separable_convolutions_lack_nothing():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8),
-        nn.Conv2d(8, 16, 1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10),
-    )  # fmt: skip
-    assert found(model, steps=40) == {}
-
-
-# -- outputs ----------------------------------------------------------------------------------
-
-EVEN = (DIGITS % 2).float()[:, None]
-SIZES = PIXELS.mean(1, keepdim=True) * 20 - 6
-SEVERAL = torch.stack([DIGITS > 4, DIGITS % 2 == 0, DIGITS % 3 == 0], 1).float()
-ONE_HOT = F.one_hot(DIGITS, 10).float()
-
-
-def written_out(out, targets):
-    """Cross-entropy as Keras computes it."""
-    shares = out / out.sum(-1, keepdim=True)
-    return -(targets * shares.clamp(1e-7, 1 - 1e-7).log()).sum(-1).mean()
-
-
-MISFITS = {
-    "softmax of one": (mlp(nn.Softmax(1), outputs=1), F.binary_cross_entropy, EVEN, "always 1"),
-    "cross-entropy of one": (mlp(outputs=1), F.cross_entropy, 0 * DIGITS, "always 0"),
-    "sigmoid on sizes": (mlp(nn.Sigmoid(), outputs=1), F.mse_loss, SIZES, "out of reach"),
-    "tanh on sizes": (mlp(nn.Tanh(), outputs=1), F.l1_loss, SIZES, "out of reach"),
-    "relu below zero": (mlp(nn.ReLU(), outputs=1), F.mse_loss, SIZES, "out of reach"),
-    "classes by one sigmoid": (
-        mlp(nn.Sigmoid(), outputs=1),
-        lambda out, y: -(y * (out + 1e-7).log() + (1 - y) * (1 - out + 1e-7).log()).mean(),
-        (DIGITS % 3).float()[:, None], "out of reach",
-    ),
-    "several labels": (mlp(nn.Softmax(1), outputs=3), F.mse_loss, SEVERAL, "add up to 1"),
-    "several labels, written out": (mlp(nn.Softmax(1), outputs=3), written_out, SEVERAL, "add up"),
-    "linear outputs as logarithms": (mlp(), F.nll_loss, DIGITS, "outputs are linear"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MISFITS)
-def test_outputs_that_cannot_give_what_is_asked_are_critical(name):
-    model, loss, targets, says = MISFITS[name]
-    one = found(model, loss, targets=targets)["output-activation"]
-    assert one.severity == "critical"
-    assert says in one.message
-
-
-DOUBTS = {
-    "softmax twice": (mlp(nn.Softmax(1)), F.cross_entropy, DIGITS, "takes a softmax itself"),
-    "sigmoid twice": (
-        mlp(nn.Sigmoid(), outputs=1), F.binary_cross_entropy_with_logits, EVEN, "itself",
-    ),
-    "relu on logits": (mlp(nn.ReLU()), F.cross_entropy, DIGITS, "cannot rule anything out"),
-    "softmax as a logarithm": (mlp(nn.Softmax(1)), F.nll_loss, DIGITS, "gets softmax itself"),
-    "relu as shares": (mlp(nn.ReLU()), written_out, ONE_HOT, "wants outputs that add up to 1"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", DOUBTS)
-def test_outputs_that_fit_the_loss_badly_are_told(name):
-    model, loss, targets, says = DOUBTS[name]
-    one = found(model, loss, targets=targets)["output-activation"]
-    assert one.severity in ("warning", "critical")
-    assert says in one.message
-
-
-FITS = {
-    "sigmoid on 0 and 1": (mlp(nn.Sigmoid(), outputs=1), F.binary_cross_entropy, EVEN),
-    "sigmoid and squares": (mlp(nn.Sigmoid(), outputs=1), F.mse_loss, EVEN),
-    "relu on sizes above zero": (mlp(nn.ReLU(), outputs=1), F.mse_loss, SIZES - SIZES.min()),
-    "tanh on signs": (mlp(nn.Tanh(), outputs=1), F.mse_loss, 2 * EVEN - 1),
-    "a scaled tanh": (
-        Net(lambda net, x: 30 * net.inner(x), inner=mlp(nn.Tanh(), outputs=1)), F.mse_loss, SIZES,
-    ),
-    "log softmax and likelihood": (mlp(nn.LogSoftmax(1)), F.nll_loss, DIGITS),
-    "log softmax twice": (mlp(nn.LogSoftmax(1)), F.cross_entropy, DIGITS),
-    "softmax and its logarithm": (mlp(nn.Softmax(1)), written_out, ONE_HOT),
-    "softmax and squares": (mlp(nn.Softmax(1)), F.mse_loss, ONE_HOT),
-    "smoothed shares": (mlp(), F.cross_entropy, 0.9 * ONE_HOT + 0.01),
-    "several labels by logits": (mlp(outputs=3), F.binary_cross_entropy_with_logits, SEVERAL),
-    "several labels by sigmoids": (mlp(nn.Sigmoid(), outputs=3), F.binary_cross_entropy, SEVERAL),
-    "a log softmax by hand": (
-        Net(lambda net, x: (z := net.inner(x)) - z.logsumexp(1, keepdim=True), inner=mlp()),
-        F.nll_loss, DIGITS,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", FITS)
-def test_outputs_that_fit_are_left_alone(name):
-    model, loss, targets = FITS[name]
-    assert found(model, loss, targets=targets, steps=30) == {}
-
-
-# -- updates ----------------------------------------------------------------------------------
-
-
-def test_gradients_that_pile_up_are_stale():
-    one = found(mlp(), optimizer=lambda p: torch.optim.SGD(p, 0.3), zero=False)["stale-gradients"]
-    assert one.severity == "critical"
-    assert one.message.startswith("gradients were not reset between 3 updates of SGD in a row")
-
-
-def test_it_is_a_warning_where_the_net_learns_all_the_same():
-    patient = found(mlp(), optimizer=lambda p: torch.optim.Adam(p, 1e-3), zero=False)
-    assert severities(patient) == {"stale-gradients": "warning"}
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        lambda p: torch.optim.AdamW(p, 1e-3, weight_decay=200.0),
-        lambda p: torch.optim.SGD(p, 0.01, weight_decay=10.0),
-    ],
-    ids=["decoupled", "coupled"],
-)
-def test_decay_that_drives_weights_to_nothing_is_told(optimizer):
-    one = found(mlp(), optimizer=optimizer)["weight-decay-collapse"]
-    assert one.severity == "critical"
-    assert one.evidence["weights"] < 0.1
-    assert one.remedies[0].treatment.startswith("weight_decay=")
-
-
-def test_weights_that_the_loss_makes_small_are_not():
-    """An L1 penalty on activations inside the loss, and hardly any decay."""
-    model = mlp()
-
-    def sparse(out, targets):
-        return F.cross_entropy(out, targets) + 10 * model[:2](PIXELS[:64]).mean()
-
-    gentle = found(model, sparse, lambda p: torch.optim.AdamW(p, 1e-2, weight_decay=1e-3))
-    assert "weight-decay-collapse" not in gentle
-
-
-def test_weights_under_a_normalisation_may_shrink():
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(64, 32, bias=False), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)
-    )
-    groups = [
-        {"params": model[0].parameters(), "weight_decay": 50.0},
-        {"params": [*model[1].parameters(), *model[3].parameters()], "weight_decay": 0.0},
+def shrinking(depth: int, factor: float, **measures: float) -> list[Measures]:
+    """Layers whose z shrinks forward and whose gradient shrinks backward."""
+    return [
+        {
+            "z_spread": factor**i,
+            "z_rms": factor**i,
+            "signal_rms": 1e-3 * factor ** (depth - i),
+            "update_ratio": 1e-3 * factor ** (depth - i),
+            **measures,
+        }
+        for i in range(depth)
     ]
-    normalised = found(model, optimizer=lambda _: torch.optim.AdamW(groups, 1e-3))
-    assert normalised == {}
 
 
-# -- without a training -----------------------------------------------------------------------
+def test_small_weights_are_the_root_of_what_vanishes() -> None:
+    said = found(shrinking(5, 0.1, **SMALL), STUCK)
+    assert next(iter(said)) == "init-too-small"
+    assert said["init-too-small"].severity == "critical"
+    assert said["init-too-small"].evidence["gain"] == pytest.approx(0.08)
+    assert said["init-too-small"].evidence["forward"] == pytest.approx(1e-4)
+    assert "vanishing-gradient" in said["init-too-small"].explains
+    assert said["init-too-small"].remedies[0].treatment == "init=he"
 
 
 @pytest.mark.parametrize(
-    "search",
+    ("exams", "loss"),
     [
-        frozen_parameters,
-        missing_nonlinearity,
-        output_activation,
-        stale_gradients,
-        weight_decay_collapse,
+        pytest.param(shrinking(5, 0.1, **SMALL), LEARNS, id="that learn"),
+        pytest.param([SMALL, SMALL, SMALL], LEARNS, id="behind normalisations"),
+        pytest.param(shrinking(5, 0.9, **SMALL), LEARNS, id="with skip connections"),
     ],
 )
-def test_without_notes_nothing_is_said(search):
-    assert search(Chart([])) is None
+def test_small_weights_may_be_healthy(exams: list[Measures], loss: np.ndarray) -> None:
+    assert found(exams, loss) == {}
 
 
-def test_a_run_too_short_to_judge_is_not_called_critical():
-    note = Note(4, "stale", {"optimizer": "SGD", "steps": 3})
-    short = Steps.of([(step, 1.0, 0.1, None) for step in range(19)])
-    long = Steps.of([(step, 1.0, 0.1, None) for step in range(40)])
-    assert stale_gradients(Chart([], History(short, notes=[note]))).severity == "warning"
-    assert stale_gradients(Chart([], History(long, notes=[note]))).severity == "critical"
+def test_large_weights_are_told_by_the_size_of_z_before_training() -> None:
+    large = [{"weight_rms": 1.0, "z_rms": 8.0 ** (i + 1)} for i in range(3)]
+    guess = Note(0, "loss", {"op": "nll", "width": 10})
+    said = found(large, 800 * 0.99**STEPS, notes=[guess])
+    assert severities(said) == {"init-too-large": "critical"}
+    assert said["init-too-large"].evidence["z_rms"] == 512
+    assert said["init-too-large"].evidence["gain"] == 8
+    assert severities(found(large, LEARNS, notes=[guess])) == {"init-too-large": "warning"}
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        pytest.param({"weight_rms": 1.0, "z_rms": 1.0}, id="behind a normalisation"),
+        pytest.param({"weight_rms": 1.0, "z_rms": 40.0, "data_rms": 9.0}, id="on large inputs"),
+        pytest.param({"weight_rms": [0.18, 1.0]}, id="that grew in training"),
+    ],
+)
+def test_large_weights_may_be_healthy(measures: Measures) -> None:
+    assert found([measures]) == {}
+
+
+# Gradients
+
+
+def test_a_gradient_that_does_not_arrive() -> None:
+    said = found(shrinking(6, 0.1, z_spread=1.0, z_rms=1.0), STUCK, activation="sigmoid")
+    assert severities(said) == {"vanishing-gradient": "critical"}
+    assert said["vanishing-gradient"].evidence["ratio"] == pytest.approx(1e-5)
+    assert said["vanishing-gradient"].explains == ("no-learning",)
+
+
+@pytest.mark.parametrize(
+    ("exams", "loss"),
+    [
+        pytest.param(shrinking(6, 0.1), LEARNS, id="in a net that learns"),
+        pytest.param(shrinking(6, 0.1, update_ratio=1e-3), LEARNS, id="under Adam"),
+        pytest.param([{"signal_rms": [1e-3, 1e-7]}] * 3, LEARNS, id="of a converged run"),
+    ],
+)
+def test_a_small_gradient_may_be_healthy(exams: list[Measures], loss: np.ndarray) -> None:
+    assert found(exams, loss) == {}
+
+
+@pytest.mark.parametrize(("number", "severity"), [(2, "info"), (6, "warning"), (20, "critical")])
+def test_starved_units_count_by_their_share(number: int, severity: str) -> None:
+    starved = change(lively(64), number, gradient=1e-9, update=1e-9)
+    assert severities(found([{}, {}], windows={0: starved})) == {"vanishing-gradient": severity}
+
+
+def spike(at: int = 120, size: float = 200.0) -> np.ndarray:
+    gradient = np.ones(300)
+    gradient[at] = size
+    return gradient
+
+
+BACK = np.where(STEPS <= 120, LEARNS, 2.3)
+
+
+def test_one_gradient_that_ruins_a_training() -> None:
+    said = found([{}], BACK, gradient=spike())
+    assert severities(said) == {"exploding-gradient": "critical"}
+    assert said["exploding-gradient"].evidence["step"] == 120
+    assert said["exploding-gradient"].evidence["ratio"] == 200
+    assert said["exploding-gradient"].remedies[0].treatment == "clip=norm:1.0"
+
+
+def test_units_that_one_gradient_killed_are_its_symptoms() -> None:
+    dead = {0: with_dead(lively(64), 30)}
+    book = {0: ledger(64, 30, 120, 121)}
+    said = found([{"shift_high": 0.5}], gradient=spike(), windows=dead, ledgers=book)
+    assert severities(said) == {"exploding-gradient": "critical", "dying-relu": "warning"}
+    assert said["exploding-gradient"].explains == ("dying-relu",)
+    assert said["exploding-gradient"].share == 30 / 64
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        pytest.param(spike(size=200.0), id="a hard batch"),
+        pytest.param(spike(at=3), id="a first step"),
+        pytest.param(np.geomspace(1, 1e4, 300), id="that grows slowly"),
+    ],
+)
+def test_a_large_gradient_without_harm_is_no_illness(gradient: np.ndarray) -> None:
+    assert set(severities(found([{}], gradient=gradient)).values()) <= {"info"}
+
+
+# Rates
+
+
+def test_a_rate_whose_first_updates_rewrite_the_weights() -> None:
+    said = found([{"update_ratio": [0.4, 1e-3]}], STUCK)
+    assert severities(said) == {"learning-rate-too-high": "critical"}
+    assert said["learning-rate-too-high"].explains == ("no-learning",)
+    assert said["learning-rate-too-high"].remedies[0].treatment == "lr=x0.1"
+
+
+def test_a_rate_that_was_raised_and_did_harm() -> None:
+    lr = np.where(STEPS < 120, 0.1, 3.0)
+    gradient = np.where(STEPS < 121, 1.0, 1e5)
+    said = found([{}], BACK, lr=lr, gradient=gradient)
+    assert severities(said) == {"learning-rate-too-high": "critical"}
+    assert said["learning-rate-too-high"].evidence["raised"] == pytest.approx(30)
+
+
+def test_units_that_large_steps_killed_are_a_symptom_of_the_rate() -> None:
+    dead = {0: with_dead(lively(64), 30)}
+    book = {0: ledger(64, 30, 2, 3)}
+    rates = [{"update_ratio": [0.4, 1e-3], "shift_high": 2.0}]
+    said = found(rates, windows=dead, ledgers=book)
+    assert severities(said) == {"learning-rate-too-high": "critical", "dying-relu": "warning"}
+
+
+@pytest.mark.parametrize(
+    ("exams", "lr"),
+    [
+        pytest.param([{}], np.minimum(STEPS / 60, 1), id="warm-up"),
+        pytest.param([{}], 0.05 * (1 + np.cos(np.pi * (STEPS % 75) / 75)), id="restarts"),
+        pytest.param([{"update_ratio": [0.4, 1e-3]}], 0.1, id="large first steps that learn"),
+        pytest.param([{"update_ratio": 0.5, "fan_in": np.nan}], 0.1, id="a bias that began at 0"),
+        pytest.param([{"update_ratio": [2e-3, 0.0]}], 0.1 * (1 - STEPS / 300), id="a rate to 0"),
+    ],
+)
+def test_schedules_are_healthy(exams: list[Measures], lr: np.ndarray | float) -> None:
+    assert found(exams, lr=lr) == {}
+
+
+@pytest.mark.parametrize(
+    ("update", "loss", "severity"),
+    [
+        pytest.param([1e-6], STUCK, "critical", id="from the start"),
+        pytest.param([2e-3, 0.0, 0.0], 2.3 - 0.2 * (STEPS > 20), "warning", id="that faded"),
+    ],
+)
+def test_updates_too_small_to_learn(update: list[float], loss: np.ndarray, severity: str) -> None:
+    said = found([{"update_ratio": update}, {"update_ratio": update}], loss)
+    assert severities(said) == {"learning-rate-too-low": severity}
+    assert said["learning-rate-too-low"].remedies[0].treatment == "lr=x100"
+
+
+@pytest.mark.parametrize(
+    ("exams", "loss"),
+    [
+        pytest.param([{"update_ratio": [2e-3, 0, 0]}], LEARNS, id="a schedule that ended at 0"),
+        pytest.param([{"update_ratio": 0.0}, {}], LEARNS, id="one layer that is frozen"),
+        pytest.param([{"update_ratio": 0.0, "gradient_rms": np.nan}, {}], LEARNS, id="a backbone"),
+    ],
+)
+def test_small_updates_may_be_healthy(exams: list[Measures], loss: np.ndarray) -> None:
+    assert found(exams, loss) == {}
+
+
+def test_a_loss_that_stands_still_for_no_known_reason() -> None:
+    guess = [Note(0, "loss", {"op": "nll", "width": 10})]
+    assert severities(found([{}], STUCK)) == {"no-learning": "warning"}
+    assert severities(found([{}], STUCK, notes=guess)) == {"no-learning": "critical"}
+    # A run that was continued where it had converged.
+    assert severities(found([{}], 0.01 * STUCK, notes=guess)) == {"no-learning": "warning"}
+
+
+# Data
+
+
+FAR = {"data_offset": 400.0, "data_rms": 20.0}
+
+
+def test_inputs_far_from_0_that_kill_units_at_birth_are_their_root() -> None:
+    dead = {0: with_dead(lively(64), 30)}
+    book = {0: ledger(64, 30, -1, 0)}
+    said = found([FAR], windows=dead, ledgers=book)
+    assert severities(said) == {"unscaled-input": "critical", "born-dead": "warning"}
+    assert said["unscaled-input"].explains == ("born-dead",)
+    assert said["unscaled-input"].evidence["rms"] == 20
+    assert said["unscaled-input"].remedies[0].treatment == "standardise=input"
+
+
+def test_a_pipeline_that_loses_its_scale_later() -> None:
+    shifted = {"data_offset": [0.5, 16.0, 16.0], "data_shift": [0.0, 4.0, 4.0]}
+    assert severities(found([shifted], BACK)) == {"unscaled-input": "critical"}
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        pytest.param(FAR, id="raw inputs into a normalisation"),
+        pytest.param({"data_offset": 1.0}, id="pixels from 0 to 1"),
+        pytest.param({"data_rms": [1.0] * 14 + [300.0] + [1.0] * 15}, id="one odd batch"),
+    ],
+)
+def test_inputs_that_do_no_harm(measures: Measures) -> None:
+    assert found([measures]) == {}
+
+
+def test_input_features_that_never_vary_are_told() -> None:
+    said = found([{"data_constant": [9.0, 8.0, 8.0]}, {}])
+    assert severities(said) == {"constant-input": "info"}
+    assert said["constant-input"].share == 8 / 64
+
+
+# Ranks
+
+
+FLAT = {"effective_rank": 1.2}
+
+
+@pytest.mark.parametrize(
+    ("measures", "loss", "severity"),
+    [
+        pytest.param(FLAT, STUCK, "critical", id="where nothing is learnt"),
+        pytest.param({"effective_rank": [20.0, 1.2, 1.2]}, BACK, "critical", id="that came"),
+        pytest.param(FLAT, LEARNS, "warning", id="from the start"),
+    ],
+)
+def test_activations_on_one_line(measures: Measures, loss: np.ndarray, severity: str) -> None:
+    assert severities(found([{}, measures], loss)) == {"rank-collapse": severity}
+
+
+@pytest.mark.parametrize(
+    "measures",
+    [
+        pytest.param({"effective_rank": [20.0, 2.0, 2.0]}, id="classes that came to lie on lines"),
+        pytest.param({"effective_rank": 1.0, "rank_rows": 4.0}, id="few rows"),
+        pytest.param({"effective_rank": 12.0}, id="a modest rank"),
+    ],
+)
+def test_a_low_rank_may_be_healthy(measures: Measures) -> None:
+    assert found([{}, measures]) == {}
+
+
+# Deaths
+
+
+def test_a_layer_that_lost_its_inputs_is_a_symptom_of_the_deaths_before_it() -> None:
+    dead = {0: with_dead(lively(64), 64), 1: with_dead(lively(64), 40)}
+    book = {0: ledger(64, 64, 30, 31), 1: ledger(64, 40, 34, 35)}
+    said = found([{}, {}], windows=dead, ledgers=book)
+    assert severities(said) == {"dying-relu": "critical", "upstream-death": "warning"}
+    assert said["dying-relu"].sites == ("net.0",)
+    assert said["upstream-death"].sites == ("net.1",)
+    assert said["dying-relu"].explains == ("upstream-death",)
+
+
+@pytest.mark.parametrize("dead", [0.06, 0.2, 0.29])
+def test_nets_that_work_may_have_dead_units(dead: float) -> None:
+    number = int(64 * dead)
+    said = found(
+        [{}, {}],
+        windows={0: with_dead(lively(64), number)},
+        ledgers={0: ledger(64, number, 99, 100)},
+    )
+    assert set(severities(said).values()) <= {"info", "warning"}
+
+
+def test_relus_that_fire_on_half_or_on_few_examples_are_healthy() -> None:
+    rare = change(lively(64), 32, fired=3, h_abs=30.0)
+    assert found([{}, {}], windows={0: rare}) == {}
+
+
+# Pairs of faults
+
+
+def test_two_faults_that_do_not_hide_each_other_are_both_named() -> None:
+    dead = {0: with_dead(lively(64), 32), 1: copies()}
+    book = {0: ledger(64, 32, -1, 0)}
+    said = found([{}, {"row_spread": 0.0}], windows=dead, ledgers=book)
+    critical = {code for code, severity in severities(said).items() if severity == "critical"}
+    assert critical == {"zero-init", "born-dead"}
+
+
+def test_units_born_dead_are_not_put_down_to_a_rate_that_killed_others() -> None:
+    dead = {0: with_dead(lively(64), 32), 1: with_dead(lively(64), 30)}
+    book = {0: ledger(64, 32, -1, 0), 1: ledger(64, 30, 2, 3)}
+    rates = {"update_ratio": [0.4, 1e-3], "shift_high": 2.0}
+    said = found([rates, rates], windows=dead, ledgers=book)
+    assert "born-dead" not in said["learning-rate-too-high"].explains
+    assert severities(said) == {
+        "learning-rate-too-high": "critical",
+        "born-dead": "critical",
+        "dying-relu": "warning",
+    }
+
+
+def test_a_loss_that_is_no_number_is_told_where_no_site_was_seen() -> None:
+    broken = np.where(STEPS < 5, LEARNS, np.inf)
+    said = diagnose([], {}, {}, history([], broken))
+    assert [(one.code, one.evidence) for one in said.findings] == [("non-finite", {"step": 5.0})]
+    noted = History(notes=[Note(3, "nonfinite", {"what": "loss"})])
+    assert diagnose([], {}, {}, noted).findings[0].evidence == {"step": 3.0}

@@ -1,9 +1,9 @@
 """Run the zoo, and score what flatline says of it: ``python -m benchmarks.zoo``.
 
-Truth and reports are kept in ``.flatline/zoo/`` and made again when the code they rest on has
-changed. Thresholds may be chosen on the half ``choose``; the figures printed are those of the half
-``report``, unless another is asked for. The exit status is 1 when a figure exceeds its bound, or
-when a run is not what its label says.
+Truth and recordings are kept in ``.flatline/zoo/`` and made again when the code they rest on has
+changed; the diagnosis is always made anew. Thresholds may be chosen on the half ``choose``; the
+figures printed are those of the half ``report``, unless another is asked for. The exit status is 1
+when a figure exceeds its bound, or when a run is not what its label says.
 
 A run stands for a training of hours in a fraction of a second. Exams are therefore taken at set
 steps, some thirty of 300, so that figures repeat whatever else the machine does; ``--budget`` lets

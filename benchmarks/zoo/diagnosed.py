@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import flatline
+from flatline.record.store import Store
+from flatline.show.report import build
 
 from .labels import Run
 from .oracle import Truth
@@ -22,20 +23,36 @@ EVERY = 10
 
 
 def watched(run: Run, budget: float | None = None) -> Row:
-    """The JSON report of a run under a monitor.
+    """The JSON report of a run under a monitor; see :func:`record`."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "runs.db"
+        record(run, store, budget)
+        return reported(store)
+
+
+def record(run: Run, store: Path, budget: float | None = None) -> None:
+    """Train a run under a monitor that writes to a store.
 
     Args:
         run: The run.
+        store: Where to write what was seen.
         budget: Share of the time for exams; without one, exams are taken at set steps.
     """
     training = run.begin()
-    monitor = flatline.Monitor(training.model, training.optimizer, budget=budget or 1.0)
+    monitor = flatline.Monitor(
+        training.model, training.optimizer, budget=budget or 1.0, path=store, name=run.id
+    )
     if budget is None:
         _at_set_steps(monitor)
     with monitor:
         for _ in range(run.steps):
             training.step()
-    return monitor.report().to_dict()
+
+
+def reported(store: Path) -> Row:
+    """The JSON report of the last run of a store, diagnosed anew."""
+    runs = Store(store, create=False)
+    return build(runs.load(runs.find())).to_dict()
 
 
 def _at_set_steps(monitor: flatline.Monitor) -> None:
@@ -47,16 +64,11 @@ def _at_set_steps(monitor: flatline.Monitor) -> None:
     )
 
 
-def launched(run: Run, budget: float | None = None) -> Row:
-    """The JSON report of the run as an unmodified program under ``flatline run``."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.json"
-        command = [sys.executable, "-m", "flatline", "run", "--quiet", "--json", str(report)]
-        command += ["--store", str(Path(folder) / "runs.db"), "--budget", f"{100 * (budget or 1)}"]
-        command += ["-m", "benchmarks.zoo.train", run.id]
-        subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-        found: Row = json.loads(report.read_text())
-    return found
+def launched(run: Run, store: Path, budget: float | None = None) -> None:
+    """Train the run as an unmodified program under ``flatline run``, which writes to a store."""
+    command = [sys.executable, "-m", "flatline", "run", "--quiet", "--store", str(store)]
+    command += ["--budget", f"{100 * (budget or 1)}", "-m", "benchmarks.zoo.train", run.id]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
 
 
 def summary(report: Row, truth: Truth) -> Row:

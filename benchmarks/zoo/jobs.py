@@ -1,4 +1,8 @@
-"""One run after the other: its truth and its report, kept from before where nothing has changed."""
+"""One run after the other: its truth and what was recorded of it, diagnosed anew.
+
+Truth and recordings are kept from before where the code that they rest on has not changed, so that
+a change of the diagnosis alone is judged in seconds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from typing import Any
 import torch
 
 from .deaths import Death
-from .diagnosed import launched, summary, watched
+from .diagnosed import launched, record, reported, summary
 from .fault import Plant
 from .labels import Run
 from .oracle import Truth, examine
@@ -27,16 +31,19 @@ Row = dict[str, Any]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 KEPT = ROOT / ".flatline" / "zoo"
-#: Modules that neither the truth nor the training of a run depends on.
+#: Modules of the zoo that neither the truth nor the training of a run depends on.
 OUTER = ("__main__", "jobs", "score", "diagnosed", "train", "halves")
+#: Rooms of flatline that only judge and show what was recorded.
+JUDGES = ("diagnose", "show")
 
 
 @cache
 def stamp(*folders: Path) -> str:
-    """A digest of the code in these folders that matters here, and of torch's version."""
+    """A digest of the code in these folders that a recording rests on, and of torch's version."""
     digest = sha256(torch.__version__.encode())
     for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
-        if path.parent != HERE or path.stem not in OUTER:
+        outer = path.parent == HERE and path.stem in OUTER
+        if not outer and not set(path.relative_to(ROOT).parts) & set(JUDGES):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -79,20 +86,32 @@ def _death(plant: Row, **death: Any) -> Death:
     return Death(plant=Plant(**plant | {"equal": tuple(plant["equal"])}), **death)
 
 
+def recording_of(run: Run, budget: float | None, cli: bool, fresh: bool) -> tuple[Path, Row]:
+    """The store that watching the run has written."""
+    kind = "launched" if cli else "watched"
+    store = KEPT / kind / f"{run.id}.db"
+
+    def make() -> Row:
+        for part in ("", "-wal", "-shm"):
+            Path(f"{store}{part}").unlink(missing_ok=True)
+        store.parent.mkdir(parents=True, exist_ok=True)
+        (launched if cli else record)(run, store, budget)
+        return {}
+
+    key = f"{stamp(HERE, ROOT / 'src')}-{budget}"
+    return store, kept(kind, run, key, make, fresh or not store.exists())
+
+
 def work(name: str, budget: float | None, cli: bool, fresh: bool) -> Row:
-    """One run: label, truth and report in one row."""
+    """One run: label, truth and diagnosis in one row."""
     torch.set_num_threads(1)
     run = RUNS[name]
     truth, value = truth_of(run, fresh)
-    report = launched if cli else watched
-    said_by = sha256((HERE / "diagnosed.py").read_bytes()).hexdigest()[:8]
-    key = f"{stamp(HERE, ROOT / 'src')}-{said_by}-{budget}"
-
-    def make() -> Row:
-        return summary(report(run, budget), truth)
-
-    said = kept("launched" if cli else "watched", run, key, make, fresh)
-    seconds = {"truth": value["seconds"], "report": said["seconds"]}
+    store, recorded = recording_of(run, budget, cli, fresh)
+    start = time.process_time()
+    said = summary(reported(store), truth)
+    seconds = {"truth": value["seconds"], "watched": recorded["seconds"]}
+    seconds["diagnosis"] = round(time.process_time() - start, 3)
     return row(run, value, said) | {"seconds": seconds}
 
 

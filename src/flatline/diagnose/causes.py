@@ -31,6 +31,12 @@ _BURST_UNITS = 3
 _MOST = 0.5
 #: Part of the change since the start below which the last change alone is not the story.
 _STORY = 0.25
+#: Spread of z, in spreads at the start, of a unit whose inputs or weights have gone.
+_GONE = 0.01
+#: Shift by one update, in spreads of z, of which a few make a death.
+_SOME = 0.3
+#: How many are a few.
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,8 @@ class Causes:
     """Why units of one site died. All arrays have one entry per unit.
 
     Attributes:
-        code: Index into :data:`~flatline.diagnose.names.CAUSES`; -1 for a unit that is not dead.
+        code: Index into :data:`~flatline.diagnose.names.CAUSES`; -1 for a unit that is neither
+            dead nor saturated nor without numbers.
         evidence: Numbers by name, see :class:`Case`; NaN where one is not known.
     """
 
@@ -46,7 +53,7 @@ class Causes:
     evidence: Mapping[str, Double]
 
     def of(self, unit: int) -> str | None:
-        """The cause of one unit; ``None`` for a unit that is not dead."""
+        """The cause of one unit; ``None`` for a unit of which there is none to tell."""
         return CAUSES[self.code[unit]] if self.code[unit] >= 0 else None
 
     def numbers(self, unit: int) -> dict[str, float]:
@@ -70,12 +77,13 @@ class Case:
         input_share: Share of the inputs.
         shift: What one update moved z̄, in spreads of z: the mean over the steps between the
             exams, or the largest that was measured at the site, whichever is more.
+        leaps: How many shifts of that size make up what weights and bias did since the start.
         lr: Learning rate of the fatal update.
         gradient_ratio: Gradient norm at the fatal update, in medians of the steps before.
         loss_ratio: Loss after the fatal update, in medians of the steps before.
         burst: Share of the site's units that died in the same step.
-        upstream: Share of the units upstream that were dead by then.
-        upstream_before: The same just before.
+        upstream: Share of the units upstream that may have been dead by then, and are.
+        upstream_before: Share of those that were known to be dead just before.
         shrinkage: Spread of z after the death, in spreads at the start.
         decay: Factor by which decay alone had shrunk the weights since the start.
         decay_ratio: Pull of the decay on the weights, in pulls of the loss.
@@ -90,6 +98,7 @@ class Case:
     weight_share: Double
     input_share: Double
     shift: Double
+    leaps: Double
     lr: Double
     gradient_ratio: Double
     loss_ratio: Double
@@ -114,8 +123,9 @@ def attribute(chart: Chart) -> dict[str, Causes]:
 
 
 def _site(chart: Chart, context: Context, states: States) -> Causes:
-    code = np.where(states.code == STATES.index("nonfinite"), CAUSES.index("non-finite"), -1)
-    code = code.astype(np.int8)
+    code = np.full(len(states.code), -1, np.int8)
+    code[states.code == STATES.index("nonfinite")] = CAUSES.index("non-finite")
+    code[states.code == STATES.index("saturated")] = CAUSES.index("saturation")
     units = np.flatnonzero(states.code == STATES.index("dead"))
     if not len(units) or not states.watched:
         code[units] = CAUSES.index("unknown")
@@ -141,21 +151,28 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         inputs = case.input_share >= _MOST
         own = case.bias_share + case.weight_share
         ordered = case.upstream_before >= limits.upstream_share
-        fewer = case.upstream - case.upstream_before >= 1 - limits.upstream_share
-        starved = (case.upstream >= limits.upstream_share) & (ordered | inputs | unknown)
-        starved |= inputs & fewer & (case.upstream >= _MOST)
+        gone = case.shrinkage <= _GONE
+        starved = case.upstream >= limits.upstream_share
+        starved &= ordered | inputs | unknown | gone
         collapsed = case.shrinkage <= limits.shrinkage
         by_decay = np.log(case.decay) / np.log(case.shrinkage) >= limits.decay_share
         by_decay |= case.decay_ratio >= 1
+        decayed = collapsed & by_decay
+        # Where a spread has gone to nothing, any step is large beside it.
+        some = case.shift >= _SOME
+        violent = (case.gradient_ratio >= limits.spike_ratio) & some
+        violent |= (case.shift >= limits.large_shift) & ~gone
         several = case.burst * len(states.code) >= _BURST_UNITS
-        abrupt = (case.gradient_ratio >= limits.spike_ratio) | (case.shift >= limits.large_shift)
-        abrupt |= several & (case.burst >= limits.burst_share)
+        abrupt = some & (case.leaps <= _FEW)
+        abrupt |= several & (case.burst >= limits.burst_share) & (some | np.isnan(case.shift))
+        abrupt |= case.gradient_ratio >= limits.spike_ratio
         shifted = case.data_shift >= limits.data_shift
         return [
             ("born-dead", states.last_life[units] < 0),
             ("saturation", np.full(len(units), _saturates(states))),
+            ("step-too-large", violent & ~decayed),
             ("upstream-death", starved),
-            ("weight-decay", collapsed & by_decay),
+            ("weight-decay", decayed),
             ("input-shift", shifted & (inputs | unknown)),
             ("step-too-large", abrupt),
             ("input-shift", inputs),
@@ -180,6 +197,9 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         update = np.abs(terms["bias"] + terms["weight"]) / terms["spread_before"]
         rate = update / np.maximum(terms["step"] - terms["before"], 1)
         measured = context.largest(site.name, "shift_high", exam, died - 1)
+        shift = np.fmax(rate, measured)
+        ever = np.abs(terms["bias_first"] + terms["weight_first"]) / terms["spread_first"]
+        leaps = ever / shift
     return Case(
         z_change=terms["z_after"] - terms["z_before"],
         bias=terms["bias"],
@@ -188,12 +208,13 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         bias_share=shares[0],
         weight_share=shares[1],
         input_share=shares[2],
-        shift=np.fmax(rate, measured),
+        shift=shift,
+        leaps=leaps,
         lr=context.lr(after),
         gradient_ratio=context.gradient_ratio(after, died),
         loss_ratio=context.loss_ratio(after, died),
         burst=_burst(states, units),
-        upstream=_upstream(chart, states, died),
+        upstream=_upstream(chart, states, died, possible=True),
         upstream_before=_upstream(chart, states, np.minimum(died - 1, exam)),
         shrinkage=shrinkage,
         decay=context.decayed(site.name, died),
@@ -235,12 +256,17 @@ def _burst(states: States, units: Long) -> Double:
     return np.where(exact, count[inverse] / len(states.code), np.nan)
 
 
-def _upstream(chart: Chart, states: States, step: npt.NDArray[np.generic]) -> Double:
-    """Share of the units upstream that were dead at each of the steps."""
+def _upstream(
+    chart: Chart, states: States, step: npt.NDArray[np.generic], *, possible: bool = False
+) -> Double:
+    """Share of the units upstream that were dead at each of the steps, or may have been."""
     above = [chart.of(name) for name in chart.upstream[states.site.name]]
     if not above:
         return np.full(len(step), np.nan)
-    dead = [one.since_step[one.code == STATES.index("dead")] for one in above]
+    known = [one.since_after + 1 if possible else one.since_step for one in above]
+    dead = [
+        since[one.code == STATES.index("dead")] for one, since in zip(above, known, strict=True)
+    ]
     born = np.sort(np.concatenate(dead))
     total = sum(len(one.code) for one in above)
     return np.searchsorted(born, step.astype(np.float64), side="right") / total

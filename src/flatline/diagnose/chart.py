@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from flatline.anatomy.site import Site
+from flatline.diagnose.progress import Progress, progress
+from flatline.diagnose.readings import Readings
 from flatline.diagnose.states import States
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.sense.history import History
+
+if TYPE_CHECKING:
+    from flatline.diagnose.causes import Causes
 
 
 @dataclass(frozen=True)
@@ -22,11 +29,13 @@ class Chart:
         states: States of each site.
         history: What the training went through.
         thresholds: What to compare with.
+        causes: Per site, why its dead units died; empty until that is known.
     """
 
     states: Sequence[States]
     history: History = field(default_factory=History)
     thresholds: Thresholds = DEFAULT
+    causes: Mapping[str, Causes] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[States]:
         return iter(self.states)
@@ -35,6 +44,27 @@ class Chart:
     def sites(self) -> list[Site]:
         """The sites."""
         return [states.site for states in self.states]
+
+    @cached_property
+    def progress(self) -> Progress:
+        """The course of the loss."""
+        return progress(self.history.steps)
+
+    @cached_property
+    def guess(self) -> float:
+        """The loss of whoever guesses by the frequencies of the targets at best; NaN if unknown."""
+        loss = self.history.last("loss") or {}
+        width, spread = loss.get("width"), loss.get("target_spread")
+        if loss.get("op") == "nll" and width:
+            return math.log(width)
+        if loss.get("op") == "mse" and spread is not None:
+            return float(spread) ** 2
+        return math.log(2) if loss.get("op") in ("bce", "bce_with_logits") else math.nan
+
+    @cached_property
+    def readings(self) -> Readings:
+        """What exams measured, one number per site."""
+        return Readings(self.history, [site.name for site in self.sites])
 
     @cached_property
     def upstream(self) -> dict[str, tuple[str, ...]]:

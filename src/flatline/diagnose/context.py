@@ -131,3 +131,23 @@ def _usual(values: Double, step: int) -> float:
     before = values[max(step - TRAIL, 0) : max(step, 0)]
     before = before[np.isfinite(before)]
     return float(np.median(before)) if len(before) >= ENOUGH else np.nan
+
+
+def trailing(values: Double) -> Double:
+    """For each value the median of those before it: the 25 to 50 that end with a whole block.
+
+    NaN where fewer than :data:`ENOUGH` of them are finite.
+
+    Example:
+        >>> float(trailing(np.array([1.0] * 25 + [9.0]))[-1])
+        1.0
+    """
+    size = TRAIL // 2
+    blocks = max(1, -(-len(values) // size))
+    padded = np.full((blocks + 2) * size, np.nan)
+    padded[2 * size : 2 * size + len(values)] = np.where(np.isfinite(values), values, np.nan)
+    before = np.lib.stride_tricks.sliding_window_view(padded, 2 * size)[::size][:blocks]
+    known = (~np.isnan(before)).sum(axis=1) >= ENOUGH
+    usual = np.full(blocks, np.nan)
+    usual[known] = np.nanmedian(before[known], axis=1)
+    return np.repeat(usual, size)[: len(values)]

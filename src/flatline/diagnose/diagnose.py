@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,7 @@ class Diagnosis:
                     "message": one.message,
                     "evidence": dict(one.evidence),
                     "remedies": [vars(remedy).copy() for remedy in one.remedies],
+                    "explains": list(one.explains),
                 }
                 for one in self.findings
             ],
@@ -98,5 +99,6 @@ def diagnose(
         for site in sites
     }
     chart = Chart(list(states.values()), history or History(), thresholds)
-    findings = find(chart)
-    return Diagnosis(states, attribute(chart), findings, verdict(findings))
+    causes = attribute(chart)
+    findings = find(replace(chart, causes=causes))
+    return Diagnosis(states, causes, findings, verdict(findings))

@@ -9,10 +9,18 @@ import numpy.typing as npt
 
 from flatline.sense.history import Steps
 
+Double = npt.NDArray[np.float64]
+
 #: Steps below which nothing is said about the course of a loss.
 ENOUGH = 20
-#: Part of the steps at either end that the beginning and the end are judged by.
-_END = 0.1
+#: Steps at the beginning whose median is where the loss started.
+_START = 10
+#: Part of the steps that the end, and each part between, is judged by.
+_PART = 0.1
+#: Part of the start by which a loss must fall at least to have moved.
+_LEAST = 0.05
+#: Part of what was gained whose loss makes a relapse.
+_RELAPSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -20,12 +28,12 @@ class Progress:
     """The course of a loss.
 
     Attributes:
-        first: Median loss over the first tenth of the steps.
-        last: Median loss over the last tenth.
+        first: Median loss over the first steps, at most ten.
+        last: Median loss over the last tenth of the steps.
         best: Smallest median over any tenth.
         noise: Median absolute deviation of the loss within a tenth of the steps.
-        steps: Number of steps with a loss.
-        nonfinite: First step whose loss was NaN or infinite; -1 for none.
+        steps: Number of steps with a loss that is a number.
+        nonfinite: First step whose loss was infinite; -1 for none.
     """
 
     first: float
@@ -62,15 +70,28 @@ class Progress:
 
     @property
     def moved(self) -> bool:
-        """Whether the loss fell by more than its noise and one part in a hundred."""
+        """Whether the loss was ever clearly below its beginning."""
         fell = self.first - self.best
-        return fell > max(self.noise, 0.01 * abs(self.first))
+        return fell > max(2 * self.noise, _LEAST * abs(self.first))
 
     @property
-    def diverged(self) -> bool:
-        """Whether the loss ended clearly above its beginning, or was no number any more."""
-        rose = self.last - self.first
-        return self.nonfinite >= 0 or rose > max(3 * self.noise, 0.5 * abs(self.first))
+    def stuck(self) -> bool:
+        """Whether it is known and never moved."""
+        return self.known and not self.moved
+
+    @property
+    def relapsed(self) -> bool:
+        """Whether it ended far above where it once was, or rose from the start."""
+        if not self.known:
+            return False
+        rose = self.last - self.best
+        gain = max(self.first - self.best, _LEAST * abs(self.first))
+        return rose > max(_RELAPSE * gain, 3 * self.noise)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the training did not do what it is for: lower the loss, and keep it low."""
+        return self.stuck or self.relapsed or self.nonfinite >= 0
 
 
 def progress(steps: Steps) -> Progress:
@@ -91,7 +112,7 @@ def progress(steps: Steps) -> Progress:
     middles = np.array([np.median(part) for part in parts])
     noise = np.median([np.median(np.abs(part - np.median(part))) for part in parts])
     return Progress(
-        first=float(middles[0]),
+        first=float(np.median(finite[: min(_START, len(parts[0]))])),
         last=float(middles[-1]),
         best=float(middles.min()),
         noise=float(noise),
@@ -100,6 +121,6 @@ def progress(steps: Steps) -> Progress:
     )
 
 
-def _parts(loss: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
-    size = max(1, round(_END * len(loss)))
+def _parts(loss: Double) -> list[Double]:
+    size = max(1, round(_PART * len(loss)))
     return [loss[start : start + size] for start in range(0, len(loss) - size + 1, size)]

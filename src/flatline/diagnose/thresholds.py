@@ -43,7 +43,7 @@ class Thresholds:
         0.1, 0, 1, "share of a site's units whose death in one step points at that step"
     )
     large_shift: float = _number(
-        0.3, 0, 1e9, "change of z̄ by one update, in spreads of z, that counts as large"
+        1, 0, 1e9, "change of z̄ by one update, in spreads of z, that counts as large"
     )
     decay_share: float = _number(0.5, 0, 1, "part of a shrinkage that decay must explain")
     shrinkage: float = _number(0.5, 0, 1, "spread of z, in spreads at the start, that is collapsed")
@@ -63,6 +63,36 @@ class Thresholds:
     )
     withered: float = _number(
         0.1, 0, 1, "weights, in those at the start, that decay has driven to nothing"
+    )
+    small_gain: float = _number(
+        0.75, 0, 1e9, "rms of weights times root of the fan-in, at the start, that is too small"
+    )
+    large_gain: float = _number(2.5, 0, 1e9, "the same, that is too large")
+    large_rms: float = _number(5, 0, 1e9, "rms of z at the start that is too large")
+    shrink: float = _number(
+        0.1, 0, 1, "what is left of a moment behind the last layer that counts as shrunk"
+    )
+    vanishing_ratio: float = _number(
+        0.01, 0, 1, "gradient at the first site, in that at a later one, that has vanished"
+    )
+    vanishing_update: float = _number(
+        1e-4, 0, 1, "relative update of the first layer that no longer moves it"
+    )
+    exploding_ratio: float = _number(
+        30, 1, 1e9, "gradient or loss, in medians of the steps before, that has exploded"
+    )
+    large_update: float = _number(0.1, 0, 1e9, "relative update of a weight matrix that is large")
+    raised_rate: float = _number(
+        3, 1, 1e9, "learning rate, in medians of the steps before, that was raised"
+    )
+    small_update: float = _number(1e-5, 0, 1, "relative update of all matrices that is too small")
+    offset: float = _number(
+        4, 0, 1e9, "squared mean of the inputs, in their variances, that is far from centred"
+    )
+    input_rms: float = _number(10, 0, 1e9, "rms of the inputs that is far from scaled")
+    low_rank: float = _number(0.1, 0, 1, "effective rank, in what it could be, that is a collapse")
+    low_gain: float = _number(
+        0.2, 0, 1, "decrease of the loss, in its beginning, that is next to nothing"
     )
 
     def changed(self) -> dict[str, float]:

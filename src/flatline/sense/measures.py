@@ -23,7 +23,8 @@ def measure(vitals: Vitals) -> dict[str, float]:
     Returns:
         ``batch``: examples. ``gradient_rms``: root mean square over units of the gradient of their
         weights. ``update_ratio``: median relative update. ``z_rms``: root mean square of z.
-        ``h_abs``: mean of |h|. ``firing``: mean firing rate.
+        ``z_spread``: the same without the mean of each unit. ``h_abs``: mean of |h|.
+        ``firing``: mean firing rate.
 
     Example:
         >>> measure(Vitals.empty(2))["batch"]
@@ -38,6 +39,7 @@ def measure(vitals: Vitals) -> dict[str, float]:
             "gradient_rms": float(np.sqrt(np.mean(gradients**2.0))) if len(gradients) else np.nan,
             "update_ratio": float(np.median(updates)) if len(updates) else np.nan,
             "z_rms": float(np.sqrt(np.mean(vitals.z_sq) / examples)),
+            "z_spread": float(np.sqrt(np.mean(vitals.z_std.astype(np.float64) ** 2))),
             "h_abs": float(np.mean(vitals.h_abs) / examples),
             "firing": float(np.mean(vitals.fired) / examples),
         }

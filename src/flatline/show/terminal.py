@@ -155,6 +155,8 @@ class _Page:
             said = self.text(f"{clean(one.code)}  ", "bold")
             said.append_text(self.text(words.message(one.message, one.sites), "not bold"))
             table.add_row(Text(one.severity, _SEVERITY[one.severity]), said)
+            if symptoms := words.explains(one):
+                table.add_row("", self.text(f"explains {symptoms}", "dim"))
             for treatment, why in words.advice(one):
                 advice = self.text("try ", "dim")
                 advice.append_text(self.text(treatment, "not dim bold"))

@@ -182,6 +182,11 @@ def remedies(finding: Finding) -> list[tuple[str, str]]:
     return [(clean(one.treatment, NAME), clean(one.why, 300)) for one in finding.remedies]
 
 
+def explains(finding: Finding) -> str:
+    """The findings that are symptoms of this one; empty where there are none."""
+    return clean(", ".join(finding.explains), 300)
+
+
 def evidence(finding: Finding) -> list[tuple[str, str]]:
     """The numbers that a finding rests on: what each is, and its value."""
     return [

@@ -1,0 +1,165 @@
+"""Findings about units that no longer give anything, or never did."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flatline.diagnose.chart import Chart
+from flatline.diagnose.findings.base import finding
+from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.shares import (
+    Bool,
+    by_cause,
+    by_share,
+    share_severity,
+    silence,
+    swap,
+    with_chance,
+)
+from flatline.diagnose.states import SATURATED_SHARE, States
+
+#: What follows where units give nothing.
+_AFTER_DEATH = (
+    "upstream-death", "rank-collapse", "vanishing-gradient", "learning-rate-too-low",
+    "no-learning",
+)  # fmt: skip
+
+
+@finding("born-dead")
+def born_dead(chart: Chart) -> Finding | None:
+    """Units that were dead before the first update.
+
+    Evidence: silent on every example witnessed, with no life shown at any step. Threshold: any
+    unit; severity by share. Avoids: units seen on fewer than 459 examples, and runs in which no
+    ledger was kept, where nobody can tell when they died.
+    """
+    found = {s.site.name: (s, s.are("dead") & (s.last_life < 0)) for s in chart if s.watched}
+    return with_chance(
+        by_share(
+            chart,
+            "born-dead",
+            found,
+            share_severity,
+            lambda s, m: f"never fired, from the first step on, for {silence(s, m)}",
+            remedies=lambda s: (
+                Remedy("init=he", "weights scaled to the fan-in keep about half the inputs firing"),
+                Remedy(
+                    "init=asymmetric", "one weight or bias of each unit is drawn to be positive"
+                ),
+                *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
+            ),
+            explains=_AFTER_DEATH,
+        )
+    )
+
+
+@finding("dying-relu")
+def dying_relu(chart: Chart) -> Finding | None:
+    """Units that died during training, or are dead where no training was watched.
+
+    Evidence: silent now, with life shown before. Threshold: any unit; severity by share. Avoids:
+    units that are merely rare (fewer than 459 silent examples), those of saturating activations,
+    which :func:`saturation` reports, and those that lost their inputs, which
+    :func:`upstream_death` reports.
+    """
+    upstream = by_cause(chart, "upstream-death")
+    found = {
+        s.site.name: (s, _died(s) & ~upstream[s.site.name][1]) for s in chart if not _saturates(s)
+    }
+
+    def says(states: States, mask: Bool) -> str:
+        if not states.watched:
+            return f"never fired for {silence(states, mask)}"
+        first = int(states.since_after[mask].min()) + 1
+        last = int(states.since_step[mask].max())
+        when = f"at step {first:,}" if first == last else f"between steps {first:,} and {last:,}"
+        if (states.since_step[mask] < 0).any():
+            when = "during training"
+        return f"stopped firing {when} and stayed silent for {silence(states, mask)}"
+
+    return with_chance(
+        by_share(
+            chart,
+            "dying-relu",
+            found,
+            share_severity,
+            says,
+            remedies=lambda s: (
+                Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
+                Remedy("clip=norm:1.0", "one large gradient cannot kill many units at once"),
+                *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
+                Remedy("revive=redo", "resets silent units, so that their capacity is used again"),
+            ),
+            explains=_AFTER_DEATH,
+        )
+    )
+
+
+@finding("upstream-death")
+def upstream_death(chart: Chart) -> Finding | None:
+    """Units that are silent because the units they read are dead.
+
+    Evidence: at least 90 % of the units upstream were dead when they fell silent, or the loss of
+    their inputs is most of what moved z. Threshold: any unit; severity by share. Avoids: units
+    whose own weights or bias took them below their threshold while inputs still came.
+    """
+    return with_chance(
+        by_share(
+            chart,
+            "upstream-death",
+            by_cause(chart, "upstream-death"),
+            share_severity,
+            lambda s, m: (
+                f"lost their inputs when the units that they read died, and stayed silent for "
+                f"{silence(s, m)}"
+            ),
+            remedies=lambda s: (
+                Remedy("revive=redo", "resets the silent units upstream, and the inputs come back"),
+                Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
+                *swap(s, "with it upstream, no layer can fall silent as a whole"),
+            ),
+            explains=_AFTER_DEATH,
+        )
+    )
+
+
+@finding("saturation")
+def saturation(chart: Chart) -> Finding | None:
+    """Units of a saturating activation that are pinned at their rails.
+
+    Evidence: slope below 1 % of its maximum on at least 95 % of examples, or an output that did
+    not change at all after a life in training. Threshold: any unit; severity by share. Avoids:
+    activations without rails, and positions that saturate while others of the example do not.
+    """
+    found = {
+        s.site.name: (s, s.are("saturated") | (_died(s) if _saturates(s) else False)) for s in chart
+    }
+    return by_share(
+        chart,
+        "saturation",
+        found,
+        share_severity,
+        lambda s, m: (
+            f"sat at a flat end of their activation on at least {SATURATED_SHARE:.0%} of "
+            f"{int(s.examples[m].min()):,} examples"
+        ),
+        remedies=lambda s: (
+            Remedy("init=xavier", "weights scaled to fan-in and fan-out keep z where it bends"),
+            Remedy("norm=layer", "normalised pre-activations stay off the flat ends"),
+            Remedy("lr=x0.1", "smaller updates keep z where the activation bends"),
+            *swap(s, "it does not flatten at both ends"),
+        ),
+        explains=("vanishing-gradient", "rank-collapse", "learning-rate-too-low", "no-learning"),
+    )
+
+
+def _died(states: States) -> Bool:
+    """Dead units that once lived, and those of which nobody knows."""
+    if not states.watched:
+        return states.are("dead")
+    return states.are("dead") & (states.last_life >= 0)
+
+
+def _saturates(states: States) -> bool:
+    """Whether a unit of this site that does not fire from below sits on a rail."""
+    return any(low == -np.inf for low, _ in states.site.activation.rails)

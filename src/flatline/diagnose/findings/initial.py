@@ -1,0 +1,151 @@
+"""Findings about how weights were drawn: what is wrong before the first update."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flatline.diagnose.chart import Chart
+from flatline.diagnose.findings.base import finding
+from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.shares import by_share, share_severity
+
+Double = npt.NDArray[np.float64]
+
+#: Largest difference between the rows of a matrix, in its largest weight, that is rounding.
+_EQUAL = 1e-6
+#: Part of a site's units, less the one that is the original, that must have stayed copies.
+_COPIES = 0.9
+_DEATHS = ("born-dead", "dying-relu", "upstream-death")
+#: What comes of weights that were drawn badly.
+_STUCK = (
+    "vanishing-gradient", "born-dead", "dying-relu", "saturation", "upstream-death",
+    "dormant-units", "linear-units", "rank-collapse", "learning-rate-too-low", "no-learning",
+)  # fmt: skip
+
+
+@finding("zero-init")
+def zero_init(chart: Chart) -> Finding | None:
+    """Hidden layers whose units started as copies of each other, and stayed so.
+
+    Symmetry that no gradient breaks (Goodfellow et al. 2016, §8.4). Evidence: all rows of the
+    weights equal before the first update, and 90 % of the units copies, constant or dead at the
+    end. Threshold: any such site; severity by share. Avoids: layers that start at 0 on purpose,
+    as the last of a residual branch or of an adapter, whose rows part at the first update.
+    """
+    spread = chart.readings.first("row_spread")
+    found = {}
+    for states, rows in zip(chart, spread, strict=True):
+        same = states.are("duplicate", "constant", "dead", "saturated")
+        if len(same) > 1 and rows <= _EQUAL and same.sum() >= _COPIES * (len(same) - 1):
+            found[states.site.name] = (states, same)
+    limits = chart.thresholds
+    elsewhere = [s.are("dead").mean() for s in chart if s.site.name not in found]
+    others = max(elsewhere, default=0.0) >= limits.critical_share
+    return by_share(
+        chart,
+        "zero-init",
+        found,
+        share_severity,
+        lambda s, m: "started with the weights of the others and never parted from them",
+        remedies=lambda _: (
+            Remedy("init=he", "random weights tell units apart"),
+            Remedy("init=orthogonal", "orthogonal weights keep units as different as can be"),
+        ),
+        explains=(
+            "init-too-small", "init-too-large", "duplicate-units", "ignored-units",
+            "learning-rate-too-high", "exploding-gradient",
+            *(code for code in _STUCK if not (others and code in _DEATHS)),
+        ),
+    )  # fmt: skip
+
+
+@finding("init-too-small")
+def init_too_small(chart: Chart) -> Finding | None:
+    """Moments that shrink layer by layer from the start because weights are small.
+
+    A layer multiplies the variance by its squared gain and what the nonlinearity lets through (He
+    et al. 2015: the gain should be the root of 2 for ReLU, 1 for tanh). Evidence: the median gain
+    before the first update, the spread of z and the gradient across the layers, and a loss that
+    never fell. Threshold: a gain below 0.75 and a moment that fell to a tenth. Avoids: nets whose
+    normalisations or skip connections carry a small gain, and all that learn nevertheless.
+    """
+    limits, readings = chart.thresholds, chart.readings
+    gain = _gain(chart)
+    spread = readings.early("z_spread")
+    data = readings.early("data_rms")
+    start = data[np.isfinite(data)][:1]
+    forward = _across(np.concatenate([start, spread]))
+    backward = _across(readings.early("signal_rms")[::-1])
+    shrunk = float(np.fmin(forward, backward))
+    if not (chart.progress.stuck and gain <= limits.small_gain and shrunk <= limits.shrink):
+        return None
+    return Finding(
+        "init-too-small",
+        "critical",
+        tuple(site.name for site in chart.sites),
+        1.0,
+        f"weights start {_HE / max(gain, 1e-30):.2g} times below He's: across the layers the "
+        f"spread of z falls to {forward:.1g} and the gradient to {backward:.1g} of what it was, "
+        "and the loss never fell",
+        {"gain": gain, "forward": forward, "backward": backward},
+        (
+            Remedy("init=he", "variance is kept from layer to layer"),
+            Remedy("init=lsuv", "variance is set to 1 in each layer, on data"),
+            Remedy("norm=batch", "each layer gets inputs of variance 1, whatever its weights"),
+        ),
+        ("learning-rate-too-high", *_STUCK),
+    )
+
+
+#: The gain that keeps the second moment in a net of ReLUs.
+_HE = 2**0.5
+
+
+@finding("init-too-large")
+def init_too_large(chart: Chart) -> Finding | None:
+    """Moments that grow layer by layer from the start because weights are large.
+
+    Evidence: the median gain (see :func:`init_too_small`) and the largest z before training, on
+    inputs of ordinary size. Threshold: a gain of 2.5 and a z of 5; critical where the loss stands
+    still, comes back, or ends above that of a guess. Avoids: large z by large inputs, which
+    ``unscaled-input`` reports, and layers behind a normalisation.
+    """
+    limits, readings = chart.thresholds, chart.readings
+    gain, largest = _gain(chart), _largest(readings.first("z_rms"))
+    inputs = _largest(readings.first("data_rms"))
+    if not (gain >= limits.large_gain and largest >= limits.large_rms * max(inputs, 1.0)):
+        return None
+    lost = chart.progress.failed or chart.progress.last > chart.guess
+    return Finding(
+        "init-too-large",
+        "critical" if lost else "warning",
+        tuple(site.name for site in chart.sites),
+        1.0,
+        f"weights start {gain / _HE:.2g} times above He's: pre-activations reach an rms of "
+        f"{largest:.3g} before training, and the loss starts at {chart.progress.first:.3g}",
+        {"gain": gain, "z_rms": largest, "loss": chart.progress.first},
+        (
+            Remedy("init=he", "variance is kept from layer to layer"),
+            Remedy("init=lsuv", "variance is set to 1 in each layer, on data"),
+            Remedy("norm=layer", "pre-activations are brought to variance 1, whatever the weights"),
+        ),
+        ("exploding-gradient", "learning-rate-too-high", *_STUCK),
+    )
+
+
+def _gain(chart: Chart) -> float:
+    """Median over sites of rms(w)·√fan-in before the first update."""
+    gain = chart.readings.first("weight_rms") * np.sqrt(chart.readings.first("fan_in"))
+    gain = gain[np.isfinite(gain)]
+    return float(np.median(gain)) if len(gain) else np.nan
+
+
+def _across(moments: Double) -> float:
+    """The last of some moments in the first of them."""
+    known = moments[np.isfinite(moments)]
+    return float(known[-1] / known[0]) if len(known) > 1 and known[0] > 0 else np.nan
+
+
+def _largest(values: Double) -> float:
+    return float(np.nanmax(values)) if np.isfinite(values).any() else 0.0

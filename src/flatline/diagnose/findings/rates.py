@@ -1,0 +1,127 @@
+"""Findings about the size of updates."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from flatline.diagnose.chart import Chart
+from flatline.diagnose.context import trailing
+from flatline.diagnose.findings.base import finding
+from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.shares import by_cause, by_share, share_severity
+from flatline.diagnose.names import SEVERITIES
+
+Double = npt.NDArray[np.float64]
+
+#: Part of the weights at the start below which decay, not the rate, makes updates large.
+_WITHERED = 0.05
+#: Part of the gradient at the start, at the end, that is still a gradient to learn by.
+_KEPT = 0.03
+
+
+@finding("learning-rate-too-high")
+def learning_rate_too_high(chart: Chart) -> Finding | None:
+    """Single updates large enough to kill units, or to make the loss diverge.
+
+    Evidence: units that died of a large step; the relative update of the first steps; a rate that
+    was raised; a loss that stood still or came back. Threshold: a share of units, with severity by
+    it; a tenth of a matrix in one update (TheDeepChecker allows 0.001 to 0.1), or a rate three
+    times that of the steps before, where the training failed. Avoids: warm-up and restarts, which
+    raise the rate and do no harm; large relative updates of biases and scales that start near 0;
+    updates by weight decay; one spike in a calm training, which ``exploding-gradient`` reports.
+    """
+    limits, progress = chart.thresholds, chart.progress
+    update, raised = largest_update(chart), _raised(chart)
+    large = update >= limits.large_update
+    if not large and raised is None:
+        return None
+    died = by_cause(chart, "step-too-large")
+    killed = by_share(chart, "learning-rate-too-high", died, share_severity, lambda s, m: "died")
+    failed = progress.failed and progress.known
+    severity = "critical" if failed else "info" if killed is None else killed.severity
+    if killed is None and not failed:
+        return None
+    causes = [f"single updates changed weights by {update:.0%}"] if large else []
+    if raised is not None:
+        causes.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
+    causes += [f"by single steps {killed.message}"] if killed is not None else []
+    causes += ["the loss stood still"] if failed and progress.stuck else []
+    causes += ["the loss came back"] if failed and progress.relapsed else []
+    return Finding(
+        "learning-rate-too-high",
+        severity,
+        () if killed is None else killed.sites,
+        0.0 if killed is None else killed.share,
+        "; ".join(causes),
+        {"update_ratio": update, "loss": progress.last}
+        | ({} if raised is None else {"step": float(raised[0]), "raised": raised[1]})
+        | ({} if killed is None else killed.evidence),
+        (
+            Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
+            Remedy("warmup=100", "the first steps are the largest"),
+            Remedy("clip=norm:1.0", "no single gradient throws the weights far"),
+        ),
+        (
+            "exploding-gradient", "non-finite", "dying-relu", "saturation", "upstream-death",
+            "rank-collapse", "vanishing-gradient", "dormant-units", "learning-rate-too-low",
+            "no-learning",
+        ),
+    )  # fmt: skip
+
+
+def largest_update(chart: Chart) -> float:
+    """Largest relative update of a weight matrix at the start; NaN where none is known.
+
+    Biases and scales may start near 0, and what withered did so by decay.
+    """
+    readings = chart.readings
+    matrix = np.isfinite(readings.first("fan_in"))
+    withered = readings.late("weight_rms") < _WITHERED * readings.first("weight_rms")
+    update = readings.early("update_ratio")[matrix & ~withered]
+    return float(np.nanmax(update)) if np.isfinite(update).any() else np.nan
+
+
+def _raised(chart: Chart) -> tuple[int, float] | None:
+    """The step at which the rate was raised most, and how many times."""
+    steps = chart.history.steps
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = steps.lr / trailing(steps.lr)
+    ratio = np.where(np.isfinite(ratio), ratio, 0.0)
+    if not len(ratio) or ratio.max() < chart.thresholds.raised_rate:
+        return None
+    place = int(np.argmax(ratio))
+    return int(steps.step[place]), float(ratio[place])
+
+
+@finding("learning-rate-too-low")
+def learning_rate_too_low(chart: Chart) -> Finding | None:
+    """Gradients as they should be, and updates too small to learn in any reasonable time.
+
+    Evidence: the relative update of each weight matrix over the last third of the exams, gradients
+    that are there, and a loss that hardly fell. Threshold: 1e-5, with which 10,000 steps would
+    change a tenth (DeepDiagnosis has the same), and a gain of less than a fifth. Avoids: schedules
+    that end at 0 and converged runs, whose loss has fallen; dead and frozen layers, which have no
+    gradient; layers that move little beside others that move.
+    """
+    limits, readings, progress = chart.thresholds, chart.readings, chart.progress
+    update, gradient = readings.late("update_ratio"), readings.late("gradient_rms")
+    kept = (gradient > 0) & (gradient >= _KEPT * readings.early("gradient_rms"))
+    alive = np.array([s.are("dead").mean() < limits.critical_share for s in chart], np.bool_)
+    update = update[kept & alive & np.isfinite(update)]
+    if not len(update) or not progress.known:
+        return None
+    largest = float(update.max())
+    if not (largest <= limits.small_update and progress.gained < limits.low_gain):
+        return None
+    return Finding(
+        "learning-rate-too-low",
+        SEVERITIES[2 if progress.stuck else 1],
+        tuple(site.name for site in chart.sites),
+        1.0,
+        f"no update changes a weight matrix by more than {largest:.1g} of itself, and the loss "
+        f"went from {progress.first:.3g} to {progress.last:.3g} in {progress.steps:,} steps",
+        {"update_ratio": largest, "gained": progress.gained},
+        (Remedy("lr=x100", "updates of about a thousandth are usual"),),
+        ("no-learning",),
+    )
