@@ -250,6 +250,7 @@ DOUBTS = {
     "relu on logits": (mlp(nn.ReLU()), F.cross_entropy, DIGITS, "cannot rule anything out"),
     "softmax as a logarithm": (mlp(nn.Softmax(1)), F.nll_loss, DIGITS, "gets softmax itself"),
     "relu as shares": (mlp(nn.ReLU()), written_out, ONE_HOT, "wants outputs that add up to 1"),
+    "sigmoids as shares": (mlp(nn.Sigmoid()), written_out, ONE_HOT, "and gets sigmoid"),
 }  # fmt: skip
 
 
@@ -299,7 +300,7 @@ def test_gradients_that_pile_up_are_stale():
 
 
 def test_it_is_a_warning_where_the_net_learns_all_the_same():
-    patient = found(mlp(), optimizer=lambda p: torch.optim.Adam(p, 1e-3), zero=False)
+    patient = found(mlp(), optimizer=lambda p: torch.optim.Adam(p, 1e-3), zero=False, steps=90)
     assert severities(patient) == {"stale-gradients": "warning"}
 
 
