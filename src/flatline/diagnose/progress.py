@@ -59,16 +59,6 @@ class Progress:
         return (self.first - self.best) / max(abs(self.first), 1e-30)
 
     @property
-    def learned(self) -> float:
-        """Decrease from the beginning to the end, relative to the beginning.
-
-        Example:
-            >>> Progress(2.0, 1.5, 0.5, noise=0.1, steps=99, nonfinite=-1).learned
-            0.25
-        """
-        return (self.first - self.last) / max(abs(self.first), 1e-30)
-
-    @property
     def moved(self) -> bool:
         """Whether the loss was ever clearly below its beginning."""
         fell = self.first - self.best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
@@ -81,13 +82,21 @@ class Pacer:
             return True  # without the anatomy not even the pulse can be read
         if self.budget <= 0:
             return False
-        earned = self.budget * elapsed
-        advance = max(GRACE, self.budget * ADVANCE * median(self._steps or [0.0]))
-        if not event:
-            earned *= REGULAR
-            if earned < advance and not _early(step):
-                return False
-        return self.spent + self._expected <= max(earned, advance)
+        cost, advance = self.spent + self._expected, self._advance
+        if event:
+            return cost <= max(self.budget * elapsed, advance)
+        return elapsed >= self.next or (_early(step) and cost <= advance)
+
+    @property
+    def next(self) -> float:
+        """Seconds since the training began after which an exam is due by the clock alone."""
+        if self.budget <= 0:
+            return math.inf
+        return max(self.spent + self._expected, self._advance) / (REGULAR * self.budget)
+
+    @property
+    def _advance(self) -> float:
+        return max(GRACE, self.budget * ADVANCE * median(self._steps or [0.0]))
 
     @staticmethod
     def quiet(step: int) -> int:

@@ -359,7 +359,7 @@ class Watcher:
             steps = min(steps, self._max_steps - self.step - 1)
         if optimizer is not None and steps > 0:
             pulses = self._census.pulses(optimizer)
-            until = self._flushed + FLUSH_SECONDS
+            until = min(self._flushed + FLUSH_SECONDS, (self.began or 0.0) + self.pacer.next)
             self.stride = Stride(optimizer, pulses, self.taps, self.step, steps, until)
 
     def _end_stride(self) -> None:

@@ -15,7 +15,9 @@ def has_learned(chart: Chart) -> bool | None:
     course = progress(chart.history.steps)
     if course.nonfinite >= 0 or chart.history.last("nonfinite") is not None:
         return False
-    return course.learned >= chart.thresholds.learned if course.known else None
+    if not course.known:
+        return None
+    return course.first - course.last >= chart.thresholds.learned * abs(course.first)
 
 
 def harm(chart: Chart) -> str:

@@ -66,7 +66,7 @@ def frozen_parameters(chart: Chart) -> Finding | None:
             "drawn": float(first.kind in notes[-1]["drawn"]),
             **{f"{part.kind}_share": part.share for part in parts},
         },
-        explains=("no-learning",) if first.severity == "critical" else (),
+        explains=("vanishing-gradient", "learning-rate-too-low", "no-learning"),
     )
 
 

@@ -64,7 +64,7 @@ def output_activation(chart: Chart) -> Finding | None:
     cross-entropy, which changes nothing; and whatever could not be followed.
     """
     note = chart.history.last("loss")
-    if note is None:
+    if note is None or "last" not in note:
         return None
     found = [said for rule in _RULES if (said := rule(chart, note)) is not None]
     if not found:
@@ -73,7 +73,7 @@ def output_activation(chart: Chart) -> Finding | None:
     outputs = tuple(
         site.name for site in chart.sites if not site.reads and site.activation.name == note["last"]
     )
-    symptoms = ("no-learning", "vanishing-gradient", "frozen-parameters", "learning-rate-too-low")
+    symptoms = ("frozen-parameters", "vanishing-gradient", "learning-rate-too-low", "no-learning")
     return Finding(
         "output-activation",
         severity,
@@ -81,7 +81,7 @@ def output_activation(chart: Chart) -> Finding | None:
         1.0,
         says,
         {name: float(note[name]) for name in _NUMBERS if note.get(name) is not None},
-        explains=symptoms if severity == "critical" else (),
+        explains=(*symptoms, "saturation") if outputs else symptoms,
     )
 
 
@@ -177,7 +177,9 @@ def _no_shares(chart: Chart, note: Evidence) -> Complaint | None:
     if note["own"] == "none" and last in ("softmax", "sigmoid"):
         return harm(chart), f"nll_loss wants logarithms of probabilities, and gets {last} itself"
     if note["own"] == "log" and width > 1 and last in ("relu", "tanh", "sigmoid"):
-        return harm(chart), (
+        # Sigmoids that are divided by their sum can be any shares, if not easily.
+        mild = last == "sigmoid" and note["scaled"]
+        return "warning" if mild else harm(chart), (
             f"a cross-entropy over {width} classes wants outputs that add up to 1, and gets {last}"
         )
     return None

@@ -33,7 +33,10 @@ def stale_gradients(chart: Chart) -> Finding | None:
         f"gradients were not reset between {note['steps']:,} updates of {note['optimizer']} in a "
         "row; call optimizer.zero_grad() before each backward pass",
         {"updates": float(note["steps"])},
-        explains=("exploding-gradient", "learning-rate-too-high", "no-learning"),
+        explains=(
+            *("exploding-gradient", "learning-rate-too-high", "non-finite", "no-learning"),
+            *("dying-relu", "saturation", "upstream-death", "rank-collapse"),
+        ),
     )
 
 
@@ -83,7 +86,10 @@ def weight_decay_collapse(chart: Chart) -> Finding | None:
             **({"decay": decay} if np.isfinite(decay) else {}),
         },
         (Remedy("weight_decay=0.0001", "the loss again pulls harder than the decay"),),
-        ("no-learning", "vanishing-gradient", "rank-collapse", "upstream-death", "dying-relu"),
+        (
+            *("dying-relu", "upstream-death", "vanishing-gradient", "rank-collapse"),
+            *("learning-rate-too-low", "no-learning"),
+        ),
     )
 
 
