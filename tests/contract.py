@@ -205,6 +205,7 @@ REPORT = record(
         "lost": each(record({"what": text, "why": text})),
         "deaths": each(pair(whole, whole)),
         "exams": each(record({"step": whole, "silent": each(maybe(whole))})),
+        "thresholds": table(text, real),
     },
 )
 

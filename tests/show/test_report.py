@@ -11,6 +11,7 @@ import pytest
 import contract
 import recordings
 from flatline.diagnose.names import STATES
+from flatline.diagnose.thresholds import Thresholds
 from flatline.errors import UsageError
 from flatline.show.report import UNSURE, Report, build
 
@@ -66,6 +67,18 @@ def test_loss_and_learning_rate_are_metrics_which_the_program_may_log_itself():
     said = build(recording).to_dict()
     assert len(said["metrics"]["loss"]) == 500
     assert said["metrics"]["lr"] == [[0, 7.0]]
+
+
+def test_thresholds_judge_and_those_changed_are_in_every_report():
+    assert build(recordings.sick_mlp()).verdict == "sick"
+    mild = build(recordings.sick_mlp(), thresholds=Thresholds(critical_share=0.9))
+    assert mild.verdict == "warning"
+    assert contract.check(mild.to_json())["thresholds"] == {"critical_share": 0.9}
+    said = "judged with critical_share = 0.9 (default 0.3)"
+    assert said in str(mild)
+    assert said in mild.to_html()
+    assert said in mild._repr_html_()
+    assert "judged with" not in str(build(recordings.sick_mlp()))
 
 
 def test_units_beyond_the_limit_are_counted():

@@ -206,6 +206,6 @@ def test_no_command_is_offered_that_holds_what_cannot_be_typed():
 
 
 def test_thresholds_are_those_that_judge():
-    said = dict(about.thresholds())
+    said = dict(about.thresholds(Report()))
     assert "459" in said["dead, for certain"]
     assert said["critical"].startswith("from 30% of a hidden site of at least 8 units")

@@ -15,6 +15,7 @@ from flatline.diagnose.causes import Causes
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import STATES, States
+from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
 from flatline.sense.vitals import Vitals
@@ -138,6 +139,7 @@ class Report:
         kind: ``"examination"`` for a census without training.
         store: The store to name in commands, where it is not the usual one.
         exams: Step of each exam with what it measured, by site.
+        thresholds: What it was judged with.
     """
 
     verdict: str = "healthy"
@@ -153,6 +155,7 @@ class Report:
     kind: str | None = None
     store: str | None = None
     exams: tuple[tuple[int, Mapping[str, Mapping[str, float]]], ...] = ()
+    thresholds: Thresholds = DEFAULT
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
@@ -184,6 +187,7 @@ class Report:
                 {"step": step, "silent": [sites.get(s.name, {}).get("silent") for s in self.sites]}
                 for step, sites in self.exams
             ],
+            "thresholds": self.thresholds.changed(),
         }
         said: dict[str, Any] = plain(whole)
         return said
@@ -246,6 +250,7 @@ def build(
     units: int = UNITS,
     kind: str | None = None,
     store: str | Path | None = None,
+    thresholds: Thresholds = DEFAULT,
 ) -> Report:
     """The report of one recorded run.
 
@@ -254,12 +259,15 @@ def build(
         units: Units to list one by one, at most; the worst are kept.
         kind: ``"examination"`` for a census without training.
         store: The store to name in commands, where it is not the usual one.
+        thresholds: What to compare with.
 
     Example:
         >>> build(Recording({"id": "a1", "status": "finished"})).verdict
         'healthy'
     """
-    found = diagnose(recording.sites, recording.windows, recording.ledgers, recording.history)
+    found = diagnose(
+        recording.sites, recording.windows, recording.ledgers, recording.history, thresholds
+    )
     charts = list(found.sites.values())
     listed, total = _units(charts, list(found.causes.values()), units)
     return Report(
@@ -276,6 +284,7 @@ def build(
         kind=kind,
         store=None if store is None else str(store),
         exams=tuple(recording.exams),
+        thresholds=thresholds,
     )
 
 

@@ -143,7 +143,8 @@ class _Page:
         sentence = self.text("", "")
         sentence.append(f"{verdict.upper()}  ", _ARROW[verdict])
         sentence.append_text(self.text(words.headline(self.report)))
-        lines = (about.title(self.report), about.facts(self.report), about.watching(self.report))
+        parts = (about.title, about.facts, about.watching, about.judged)
+        lines = [part(self.report) for part in parts]
         return Group(sentence, *(self.text(line, "dim") for line in lines if line))
 
     def findings(self) -> RenderableType | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import SICK, STATES
-from flatline.diagnose.thresholds import DEFAULT
 from flatline.show.marks import KINDS, SO_FAR
 from flatline.show.report import Report, SiteReport, UnitReport
 from flatline.show.text import NAME, clean, count, named, number, percent
@@ -120,7 +119,7 @@ def _verdict(report: Report, sick: Mapping[str, int], units: int) -> str:
     said = f"{number:,} of {whole} {_are(number)} {kinds} ({percent(number / units)})"
     said += _worst(report)
     if report.verdict == "healthy":
-        said += f", below {percent(DEFAULT.warning_share)} of every site"
+        said += f", below {percent(report.thresholds.warning_share)} of every site"
     return f"{said}."
 
 
