@@ -187,6 +187,20 @@ FINDING = record(
         "remedies": each(record({"treatment": text, "why": text})),
     }
 )
+CERTAINTY = record(
+    {
+        "units": whole,
+        "called_dead": whole,
+        "silent_so_far": whole,
+        "confidence": share,
+        "examples": whole,
+        "seen_one_in": whole,
+        "expected_false_calls": real,
+        "training_set": maybe(record({"examples": whole, "silent_on_all": whole})),
+        "too_short": boolean,
+        "steps_needed": maybe(whole),
+    }
+)
 REPORT = record(
     {
         "schema": one_of("flatline/1"),
@@ -206,6 +220,7 @@ REPORT = record(
         "deaths": each(pair(whole, whole)),
         "exams": each(record({"step": whole, "silent": each(maybe(whole))})),
         "thresholds": table(text, real),
+        "certainty": CERTAINTY,
     },
 )
 

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from flatline.show import about, history, words
+from flatline.show import about, certain, history, words
 from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
@@ -53,6 +53,7 @@ def render(report: Report) -> str:
     return page.render(
         report=report,
         about=about,
+        certain=certain,
         history=history,
         words=words,
         marks=MARKS,

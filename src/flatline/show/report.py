@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatline.diagnose.causes import Causes
+from flatline.diagnose.certainty import Certainty
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import STATES, States
@@ -140,6 +141,7 @@ class Report:
         store: The store to name in commands, where it is not the usual one.
         exams: Step of each exam with what it measured, by site.
         thresholds: What it was judged with.
+        certainty: How far the calls of dead units can be trusted.
     """
 
     verdict: str = "healthy"
@@ -156,6 +158,7 @@ class Report:
     store: str | None = None
     exams: tuple[tuple[int, Mapping[str, Mapping[str, float]]], ...] = ()
     thresholds: Thresholds = DEFAULT
+    certainty: Certainty = field(default_factory=Certainty)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
@@ -187,6 +190,7 @@ class Report:
                 {"step": step, "silent": [sites.get(s.name, {}).get("silent") for s in self.sites]}
                 for step, sites in self.exams
             ],
+            "certainty": self.certainty.to_dict(),
             "thresholds": self.thresholds.changed(),
         }
         said: dict[str, Any] = plain(whole)
@@ -285,6 +289,7 @@ def build(
         store=None if store is None else str(store),
         exams=tuple(recording.exams),
         thresholds=thresholds,
+        certainty=found.certainty,
     )
 
 

@@ -14,7 +14,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from flatline.show import about, history, words
+from flatline.show import about, certain, history, words
 from flatline.show.marks import MARKS
 from flatline.show.report import Report, SiteReport
 from flatline.show.text import clean, count, duration, named, ranges
@@ -86,6 +86,7 @@ def view(report: Report, console: Console, options: ConsoleOptions) -> RenderRes
         page.sites(),
         page.course(),
         page.units(),
+        page.certainty(),
         page.unseen(),
         page.commands(),
     )
@@ -261,6 +262,10 @@ class _Page:
             listed = f"{len(self.report.units):,} of {self.report.units_truncated:,}"
             body.append(self.text(f"drawn from the {listed} units that are listed", "dim"))
         return self.section("Worst units", *body)
+
+    def certainty(self) -> RenderableType | None:
+        said = certain.sentences(self.report)
+        return self.section("Certainty", *map(self.text, said)) if said else None
 
     def unseen(self) -> RenderableType | None:
         rows = words.unseen(self.report)

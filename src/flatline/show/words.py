@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import SICK, STATES
+from flatline.show import certain
 from flatline.show.marks import KINDS, SO_FAR
 from flatline.show.report import Report, SiteReport, UnitReport
 from flatline.show.text import NAME, clean, count, named, number, percent
@@ -105,6 +106,10 @@ def sentences(report: Report) -> list[str]:
             f"{unsure:,} {'more ' if sick else ''}{_are(unsure)} {SO_FAR}, on fewer than the "
             f"{CERTAIN_EXAMPLES} examples that make it certain."
         )
+    if report.certainty.short:
+        said.append(certain.too_short(report))
+    elif unsure and (cure := certain.more(report)):
+        said.append(cure)
     if early := unexamined(report):
         said.append(f"No exam came after step {early[0]:,} of {early[1]:,}.")
     return said
