@@ -194,6 +194,7 @@ def test_commands_can_be_typed_again():
     assert commands == [
         "flatline report 0123456789 --html report.html",
         "flatline report 0123456789 --json -",
+        "flatline explain 0123456789 net.0:3",
         "flatline run --fail-on dying-relu train.py --lr 0.05",
     ]
     elsewhere = replace(built, store="/a b/runs.db")

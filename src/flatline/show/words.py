@@ -325,6 +325,10 @@ def commands(report: Report) -> list[tuple[str, str]]:
         (f"{again} --html report.html", "this report as a page"),
         (f"{again} --json -", "every unit, for programs"),
     ]
+    if worst := groups(report, 1)[0]:
+        target = f"{worst[0].site}:{worst[0].units[0]}"
+        story = shlex.join(["flatline", "explain", str(run), target, *store])
+        following.append((story, "the story of one unit"))
     if report.verdict != "healthy" and report.findings:
         gate = f"flatline run --fail-on {report.findings[0].code} {_program(report)}"
         following.append((gate, "status 10 while this is found"))
