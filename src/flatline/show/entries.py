@@ -11,6 +11,7 @@ import numpy as np
 
 from flatline.diagnose.causes import Causes
 from flatline.diagnose.diagnose import Diagnosis
+from flatline.diagnose.impact import Impact, latest, of_site
 from flatline.diagnose.states import STATES, States
 from flatline.record.recording import Recording
 from flatline.sense.vitals import Vitals
@@ -37,6 +38,7 @@ class SiteReport:
         gradient_rms: Measured by the last exam, as the next two; ``None`` where it was not.
         update_ratio: Relative size of one update of the feeding weights.
         effective_rank: Effective rank of the activations.
+        impact: What its dead units cost.
         deaths: Steps with the number of units that died there and are dead now.
         codes: One byte per unit: the index of its state in :data:`STATES`, plus :data:`UNSURE`
             where it is only silent so far. Not part of the JSON, which lists units by name.
@@ -54,6 +56,7 @@ class SiteReport:
     gradient_rms: float | None = None
     update_ratio: float | None = None
     effective_rank: float | None = None
+    impact: Impact = field(default_factory=Impact)
     deaths: tuple[tuple[int, int], ...] = ()
     codes: bytes = field(default=b"", repr=False)
 
@@ -98,7 +101,7 @@ def site_reports(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ..
     for _, sites in recording.exams:
         for name, values in sites.items():
             measures.setdefault(name, {}).update(values)
-    none = Vitals.empty(0)
+    none, known = Vitals.empty(0), latest(recording.history)
     return tuple(
         SiteReport(
             name=site.name,
@@ -112,6 +115,11 @@ def site_reports(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ..
             examples=recording.windows.get(site.name, none).examples,
             deaths=death_steps([found.sites[site.name]]),
             codes=_codes(found.sites[site.name]),
+            impact=of_site(
+                found.sites[site.name],
+                known.get(site.name, {}),
+                recording.windows.get(site.name),
+            ),
             **{key: measures.get(site.name, {}).get(key) for key in _MEASURES},
         )
         for site in recording.sites

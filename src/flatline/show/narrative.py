@@ -8,13 +8,12 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from flatline.diagnose.story import Moment
-from flatline.show import about, words
+from flatline.show import about, costs, words
 from flatline.show.explanation import COURSE, Explanation, Neighbour
 from flatline.show.reasons import (
     CAUSES,
     chances,
     happened,
-    measured,
     neighbour,
     notable,
     signed,
@@ -22,7 +21,7 @@ from flatline.show.reasons import (
 from flatline.show.report import Report
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.terminal import SEVERITY, WIDTH
-from flatline.show.text import count, named, ranges
+from flatline.show.text import count, measured, named, ranges
 
 #: Exams in the table of a site's course, at most.
 EXAMS = 10
@@ -59,6 +58,7 @@ def view(explanation: Explanation, console: Console, options: ConsoleOptions) ->
         page.context(explanation),
         page.comeback(explanation),
         page.course(explanation),
+        page.cost(explanation),
         page.neighbours(explanation),
         page.advice(explanation),
     )
@@ -178,6 +178,16 @@ class _Page(Sheet):
         heads = ["step", *(_COURSE[name] for name in names)]
         return self.section("Over the exams", self.table(heads, rows))
 
+    def cost(self, told: Explanation) -> RenderableType | None:
+        if told.unit is not None:
+            return None
+        table = self.grid(2)
+        for column in costs.columns([told.site]):
+            said = self.text(f"{column.cells[0]}  ", "bold")
+            said.append_text(self.text(column.meaning, "dim not bold"))
+            table.add_row(self.text(column.key.replace("_", " ")), said)
+        return self.section("What it costs", table)
+
     def neighbours(self, told: Explanation) -> RenderableType | None:
         table = self.grid(2)
         for how, found, others in (
@@ -203,21 +213,6 @@ class _Page(Sheet):
                 advice.append_text(self.text(f": {why}", "not bold"))
                 table.add_row("", advice)
         return self.section("What to do", table)
-
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
-        """A table whose first column is to the left; columns that do not fit are left out."""
-        widths = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
-        while sum(widths) > self.width and len(widths) > 2:
-            widths.pop()
-        table = self.grid(len(widths))
-        table.expand = False
-        for column, head in list(zip(table.columns, heads, strict=False))[1:]:
-            column.justify = "right" if head else "left"
-            column.ratio = None
-        for row in (heads, *rows):
-            style = "dim" if row is heads else ""
-            table.add_row(*(self.text(cell, style) for cell in row[: len(widths)]))
-        return table
 
 
 _COURSE = {

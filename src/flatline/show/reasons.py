@@ -9,7 +9,7 @@ from typing import Any
 from flatline.diagnose.comeback import Comeback
 from flatline.diagnose.story import Moment
 from flatline.show.explanation import Neighbour
-from flatline.show.text import NAME, clean, count, named, number, percent
+from flatline.show.text import NAME, clean, count, measured, named, percent
 
 #: Standard deviations of z within which a unit is close to firing.
 CLOSE = 1.0
@@ -25,24 +25,6 @@ CAUSES = {
     "non-finite": "Its values or gradients were NaN or infinite.",
     "unknown": "What was measured decides for none of the causes.",
 }
-
-
-def measured(value: float | None) -> str:
-    """A number in three digits; empty where there is none.
-
-    Example:
-        >>> measured(0.000156642), measured(128.0), measured(-3.14159), measured(None)
-        ('0.000157', '128', '−3.14', '')
-    """
-    if value is None or math.isnan(value):
-        return ""
-    if math.isinf(value):
-        return number(value)
-    return f"{value:,.0f}" if _whole(value) else f"{value:.3g}".replace("-", "−")
-
-
-def _whole(value: float) -> bool:
-    return value == round(value) and 0 <= value < 1e9
 
 
 def signed(value: float) -> str:

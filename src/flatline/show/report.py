@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flatline.diagnose.certainty import Certainty
+from flatline.diagnose.chart import Chart
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
+from flatline.diagnose.impact import Cost, cost
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
@@ -67,6 +69,7 @@ class Report:
         exams: Step of each exam with what it measured, by site.
         thresholds: What it was judged with.
         certainty: How far the calls of dead units can be trusted.
+        cost: What dead units cost the model as a whole, and how far validation lies from training.
     """
 
     verdict: str = "healthy"
@@ -84,6 +87,7 @@ class Report:
     exams: tuple[tuple[int, Mapping[str, Mapping[str, float]]], ...] = ()
     thresholds: Thresholds = DEFAULT
     certainty: Certainty = field(default_factory=Certainty)
+    cost: Cost = field(default_factory=Cost)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
@@ -100,7 +104,7 @@ class Report:
             "flatline": version(),
             "run": _RUN | dict(self.run),
             "verdict": self.verdict,
-            "sites": [_without_codes(site) for site in self.sites],
+            "sites": [_site(site) for site in self.sites],
             "units": [vars(unit) for unit in self.units],
             **more,
             "findings": [
@@ -116,6 +120,7 @@ class Report:
                 for step, sites in self.exams
             ],
             "certainty": self.certainty.to_dict(),
+            "impact": self.cost.to_dict(),
             "thresholds": self.thresholds.changed(),
         }
         said: dict[str, Any] = plain(whole)
@@ -198,6 +203,7 @@ def build(
     """
     found = judge(recording, thresholds) if found is None else found
     charts = list(found.sites.values())
+    metrics = _taps(recording.steps) | recording.metrics
     listed, total = unit_reports(charts, list(found.causes.values()), units)
     return Report(
         verdict=found.verdict,
@@ -205,7 +211,7 @@ def build(
         sites=site_reports(recording, found),
         units=listed,
         findings=found.findings,
-        metrics=_taps(recording.steps) | recording.metrics,
+        metrics=metrics,
         not_watched=tuple((one.name, one.because) for one in recording.unplaced),
         lost=tuple((what, why) for what, why in recording.lost),
         deaths=death_steps(charts),
@@ -215,6 +221,7 @@ def build(
         exams=tuple(recording.exams),
         thresholds=thresholds,
         certainty=found.certainty,
+        cost=cost(Chart(charts, recording.history, thresholds), metrics),
     )
 
 
@@ -225,8 +232,9 @@ def judge(recording: Recording, thresholds: Thresholds = DEFAULT) -> Diagnosis:
     )
 
 
-def _without_codes(site: SiteReport) -> dict[str, Any]:
-    return {name: value for name, value in vars(site).items() if name != "codes"}
+def _site(site: SiteReport) -> dict[str, Any]:
+    said = {name: value for name, value in vars(site).items() if name != "codes"}
+    return said | {"impact": vars(site.impact)}
 
 
 def _taps(steps: Steps) -> dict[str, list[tuple[int, float]]]:

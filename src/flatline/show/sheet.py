@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
@@ -91,3 +91,18 @@ class Sheet:
         """How units of a kind are drawn, and in which style."""
         mark = MARKS[kind]
         return mark.plain if self.ascii_only else mark.block, mark.style
+
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+        """A table whose first column is to the left; columns that do not fit are left out."""
+        widths = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
+        while sum(widths) > self.width and len(widths) > 2:
+            widths.pop()
+        table = self.grid(len(widths))
+        table.expand = False
+        for column, head in list(zip(table.columns, heads, strict=False))[1:]:
+            column.justify = "right" if head else "left"
+            column.ratio = None
+        for row in (heads, *rows):
+            style = "dim" if row is heads else ""
+            table.add_row(*(self.text(cell, style) for cell in row[: len(widths)]))
+        return table

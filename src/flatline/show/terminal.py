@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from flatline.show import about, certain, history, words
+from flatline.show import about, certain, costs, history, words
 from flatline.show.report import Report, SiteReport
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, duration, ranges
@@ -18,6 +18,7 @@ from flatline.show.text import clean, count, duration, ranges
 WIDTH = 80
 SITES = 24
 GROUPS = 8
+COSTS = 8
 METRICS = 8
 UNSEEN = 8
 NARROW = 60
@@ -67,6 +68,7 @@ def view(report: Report, console: Console, options: ConsoleOptions) -> RenderRes
         page.sites(),
         page.course(),
         page.units(),
+        page.cost(),
         page.certainty(),
         page.unseen(),
         page.commands(),
@@ -199,6 +201,19 @@ class _Page(Sheet):
             listed = f"{len(self.report.units):,} of {self.report.units_truncated:,}"
             body.append(self.text(f"drawn from the {listed} units that are listed", "dim"))
         return self.section("Worst units", *body)
+
+    def cost(self) -> RenderableType | None:
+        """What dead units cost; of a healthy model only what was to be paid attention to."""
+        said: list[RenderableType] = [self.text(line) for line in costs.sentences(self.report)]
+        sites = words.worst_sites(self.report, COSTS)
+        if self.report.verdict != "healthy" and sites:
+            found = costs.columns(sites)
+            rows = zip(*(column.cells for column in found), strict=True)
+            names = [self.fit(site.name, UNIT).plain for site in sites]
+            heads = ["", *(column.head for column in found)]
+            table = self.table(heads, [[n, *row] for n, row in zip(names, rows, strict=True)])
+            said = [table, self.text(costs.legend(found), "dim"), *said]
+        return self.section("What it costs", *said) if said else None
 
     def certainty(self) -> RenderableType | None:
         said = certain.sentences(self.report)
