@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import recordings
 from flatline.diagnose.names import STATES
 from flatline.diagnose.thresholds import Thresholds
 from flatline.errors import UsageError
+from flatline.sense.history import Note
 from flatline.show.report import UNSURE, Report, build
 
 
@@ -60,6 +62,15 @@ def test_what_is_not_finite_becomes_null():
     said = contract.check(build(recordings.broken_metrics()).to_json())
     assert said["metrics"]["nan"] == [[0, None], [1, None]]
     assert said["metrics"]["infinite"] == [[0, None], [5, 1.0], [6, None]]
+
+
+def test_a_loss_that_was_never_finite_is_a_metric_without_values():
+    recording = recordings.record(recordings.Plan("net.0", 4), steps=20)
+    nan = replace(recording.steps, loss=np.full(20, np.nan))
+    assert "loss" not in build(replace(recording, steps=nan)).metrics  # none was seen
+    noted = replace(recording, steps=nan, notes=[Note(0, "nonfinite", {"what": "loss"})])
+    assert build(noted).to_dict()["metrics"]["loss"] == [[step, None] for step in range(20)]
+    assert "loss: not finite at 20 steps" in str(build(noted))
 
 
 def test_loss_and_learning_rate_are_metrics_which_the_program_may_log_itself():

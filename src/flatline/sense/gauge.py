@@ -131,14 +131,18 @@ def _project(z: Tensor) -> Tensor:
 
 
 def _squares(z: Tensor) -> Tensor:
-    """Sum of squares per unit.
+    """Sum of squares per unit, a few examples at a time to keep the squares small.
 
-    A norm along several dimensions would take ten times as long, but no memory for the squares.
+    A norm along several dimensions takes up to ten times as long, but no memory for the squares.
     """
-    if z.numel() > 4 * _CHUNK:
+    per = 4 * _CHUNK // max(1, z[0].numel())
+    if per == 0:
         norm: Tensor = torch.linalg.vector_norm(z, 2, dim=(0, 1, 3))
         return norm.square()
-    return (z * z).sum(dim=(0, 1, 3))
+    total = z.new_zeros(z.shape[2])
+    for part in z.split(per):
+        total += (part * part).sum(dim=(0, 1, 3))
+    return total
 
 
 def _gone() -> Tensor | None:

@@ -203,7 +203,8 @@ def build(
     """
     found = judge(recording, thresholds) if found is None else found
     charts = list(found.sites.values())
-    metrics = _taps(recording.steps) | recording.metrics
+    noted = recording.history.last("nonfinite") or {}
+    metrics = _taps(recording.steps, lost=noted.get("what")) | recording.metrics
     listed, total = unit_reports(charts, list(found.causes.values()), units)
     return Report(
         verdict=found.verdict,
@@ -237,10 +238,15 @@ def _site(site: SiteReport) -> dict[str, Any]:
     return said | {"impact": vars(site.impact)}
 
 
-def _taps(steps: Steps) -> dict[str, list[tuple[int, float]]]:
-    """Loss and learning rate by step; without what was never seen."""
+def _taps(steps: Steps, lost: str | None) -> dict[str, list[tuple[int, float]]]:
+    """Loss and learning rate by step; without what was never seen.
+
+    Args:
+        steps: Readings of every step.
+        lost: Which of them is known to have been not finite, and so was seen.
+    """
     return {
         name: list(zip(steps.step.tolist(), values.tolist(), strict=True))
         for name, values in (("loss", steps.loss), ("lr", steps.lr))
-        if np.isfinite(values).any()
+        if np.isfinite(values).any() or (name == lost and len(values))
     }
