@@ -142,6 +142,20 @@ RUN = record(
         "world_size": whole,
     }
 )
+SITE_IMPACT = record(
+    {
+        "live_width": whole,
+        "stable_rank": maybe(real),
+        "participation": maybe(real),
+        "rank_rows": maybe(whole),
+        "dead_parameters": maybe(whole),
+        "dead_multiply_adds": maybe(whole),
+        "signal_lost": maybe(share),
+        "live_update_ratio": maybe(real),
+        "gini": maybe(share),
+        "top_share": maybe(share),
+    }
+)
 SITE = record(
     {
         "name": text,
@@ -159,6 +173,7 @@ SITE = record(
         "silent_so_far": whole,
         "pulse": one_of("exact", "sampled", "none"),
         "deaths": each(pair(whole, whole)),
+        "impact": SITE_IMPACT,
     },
 )
 UNIT = record(
@@ -187,6 +202,42 @@ FINDING = record(
         "remedies": each(record({"treatment": text, "why": text})),
     }
 )
+CERTAINTY = record(
+    {
+        "units": whole,
+        "called_dead": whole,
+        "silent_so_far": whole,
+        "confidence": share,
+        "examples": whole,
+        "seen_one_in": whole,
+        "expected_false_calls": real,
+        "training_set": maybe(record({"examples": whole, "silent_on_all": whole})),
+        "too_short": boolean,
+        "steps_needed": maybe(whole),
+    }
+)
+GAP = record(
+    {
+        "metric": text,
+        "training": text,
+        "step": whole,
+        "value": real,
+        "training_value": real,
+        "gap": real,
+        "best": real,
+        "best_step": whole,
+    }
+)
+IMPACT = record(
+    {
+        "dead": whole,
+        "dead_parameters": whole,
+        "parameters": maybe(whole),
+        "dead_multiply_adds": whole,
+        "gaps": each(GAP),
+        "definitions": table(text, record({"unit": text, "means": text})),
+    }
+)
 REPORT = record(
     {
         "schema": one_of("flatline/1"),
@@ -205,6 +256,9 @@ REPORT = record(
         "lost": each(record({"what": text, "why": text})),
         "deaths": each(pair(whole, whole)),
         "exams": each(record({"step": whole, "silent": each(maybe(whole))})),
+        "thresholds": table(text, real),
+        "certainty": CERTAINTY,
+        "impact": IMPACT,
     },
 )
 

@@ -199,6 +199,9 @@ def test_a_monitor_writes_the_store_it_is_given(tmp_path):
         ({"budget": 2}, "expected a budget from 0 to 1, found 2"),
         ({"budget": -0.1}, "expected a budget from 0 to 1, found -0.1"),
         ({"budget": math.nan}, "expected a budget from 0 to 1, found nan"),
+        ({"thresholds": 3}, "expected a mapping of thresholds, found 3"),
+        ({"thresholds": {"burst": 1}}, "in thresholds, found 'burst'; did you mean burst_share"),
+        ({"thresholds": {"burst_share": 2}}, "burst_share in thresholds to be a number from 0 to"),
     ],
 )
 def test_what_a_monitor_refuses(change, expected):
@@ -208,6 +211,22 @@ def test_what_a_monitor_refuses(change, expected):
     with pytest.raises(UsageError, match=expected):
         flatline.Monitor(**arguments)
     assert not differences(before, surroundings())
+
+
+def test_a_monitor_and_a_census_judge_by_the_thresholds_they_are_given():
+    torch.manual_seed(0)
+    model = mlp()
+    with torch.no_grad():
+        model[0].bias[:3] = -100.0
+    batches = [next(clusters(16, batch=256)) for _ in range(2)]
+    share = 3 / model[0].out_features
+    for limit, verdict in ((share / 2, "warning"), (share * 1.1, "healthy")):
+        report = flatline.examine(model, batches, thresholds={"warning_share": limit})
+        assert report.verdict == verdict
+        assert report.to_dict()["thresholds"] == {"warning_share": limit}
+    report = monitored("mlp_relu", thresholds={"critical_units": 4})
+    assert report.thresholds.critical_units == 4
+    assert monitored("mlp_relu").to_dict()["thresholds"] == {}
 
 
 def test_nothing_of_a_step_outlives_it():

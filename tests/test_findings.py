@@ -9,6 +9,7 @@ import pytest
 
 from flatline import activations
 from flatline.anatomy.site import Site
+from flatline.diagnose.certainty import Certainty
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import CODES, SEVERITIES, Finding, base, units, verdict
@@ -264,4 +265,4 @@ def test_verdict_is_the_highest_severity() -> None:
 
 
 def test_a_model_without_sites() -> None:
-    assert diagnose([], {}) == Diagnosis({}, {}, (), "healthy")
+    assert diagnose([], {}) == Diagnosis({}, {}, (), "healthy", Certainty())

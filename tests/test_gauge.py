@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from flatline import activations
 from flatline.anatomy.atlas import Feed, Place
 from flatline.anatomy.spread import Spread, of_axis
+from flatline.sense import gauge
 from flatline.sense.gauge import Batch, Reading, arrange, complement
 from flatline.sense.gradients import COLUMNS, Movement
 from flatline.sense.harvest import fetch, twins
@@ -173,6 +174,14 @@ def test_calls_on_the_same_examples_are_positions_of_them(kind, seed):
     assert calls[0].absorb(calls[1])
     assert calls[0].absorb(calls[2])
     assert_reads(calls[0], by_hand(phi, z, h))
+
+
+@pytest.mark.parametrize("elements", [4, 60, 80, 40_000])
+def test_squares_are_the_same_however_few_examples_are_taken_at_a_time(monkeypatch, elements):
+    monkeypatch.setattr(gauge, "_CHUNK", elements // 4)
+    z = np.random.default_rng(0).normal(size=(7, 3, 5, 2)).astype(np.float32)
+    found = gauge._squares(torch.tensor(z)).numpy()
+    np.testing.assert_allclose(found, (z.astype(float) ** 2).sum(axis=(0, 1, 3)), rtol=1e-6)
 
 
 def test_calls_on_other_examples_are_not_absorbed():

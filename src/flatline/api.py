@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flatline.diagnose.thresholds import DEFAULT, Thresholds, parse
 from flatline.errors import FlatlineError, UsageError
 
 if TYPE_CHECKING:
@@ -59,8 +60,16 @@ current: list[Watch] = []
 class Watch:
     """A run being watched and written."""
 
-    def __init__(self, store: Store, facts: dict[str, Any], run_id: str | None, rank: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        facts: dict[str, Any],
+        run_id: str | None,
+        rank: int,
+        thresholds: Thresholds = DEFAULT,
+    ) -> None:
         self.store = store
+        self.thresholds = thresholds
         self.rank = rank
         self.started = time.perf_counter()
         self.pid = os.getpid()
@@ -157,7 +166,8 @@ class Watch:
         from flatline.show.report import build
 
         self.spare("what was seen last", self.writer.flush)
-        return build(self.store.load(self.writer.id), units=units, store=store)
+        recording = self.store.load(self.writer.id)
+        return build(recording, units=units, store=store, thresholds=self.thresholds)
 
     @property
     def failed(self) -> bool:
@@ -202,9 +212,11 @@ class Monitor:
             one exam of the first step that finds the sites.
         path: A run store to write to; kept in memory when left out.
         name: A name for the run.
+        thresholds: What its reports compare with, by name; those left out keep their default.
 
     Raises:
-        UsageError: When ``model`` or ``optimizer`` is not one, or the budget is not in [0, 1].
+        UsageError: When ``model`` or ``optimizer`` is not one, the budget is not in [0, 1], or a
+            threshold is unknown or out of range.
 
     Example:
         >>> import torch
@@ -227,6 +239,7 @@ class Monitor:
         *,
         path: str | Path | None = None,
         name: str | None = None,
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
         import torch
 
@@ -238,9 +251,10 @@ class Monitor:
         _expect(
             isinstance(budget, int | float) and 0 <= budget <= 1, "a budget from 0 to 1", budget
         )
+        limits = _limits(thresholds)
         while (wrapped := inner(model)) is not None:
             model = wrapped
-        self._watch = Watch(Store(path), new_facts(name, float(budget), 1), None, 0)
+        self._watch = Watch(Store(path), new_facts(name, float(budget), 1), None, 0, limits)
         self._watch.spare("the training", self._begin, model, optimizer, float(budget))
 
     def _begin(self, model: nn.Module, optimizer: Optimizer, budget: float) -> None:
@@ -277,6 +291,13 @@ def _expect(holds: bool, expected: str, found: object) -> None:
         raise UsageError(f"expected {expected}, found {found!r}")
 
 
+def _limits(thresholds: Mapping[str, float] | None) -> Thresholds:
+    """Thresholds as a caller gives them."""
+    given = {} if thresholds is None else thresholds
+    _expect(isinstance(given, Mapping), "a mapping of thresholds", given)
+    return parse(given, "thresholds")
+
+
 def log(name: str, value: float) -> None:
     """Add one value of a metric to the current run, at its current step.
 
@@ -303,7 +324,11 @@ def log(name: str, value: float) -> None:
 
 
 def examine(
-    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[..., Tensor] | None = None
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: Callable[..., Tensor] | None = None,
+    *,
+    thresholds: Mapping[str, float] | None = None,
 ) -> Report:
     """A census of a model on data; no weight, buffer or random state changes.
 
@@ -312,9 +337,11 @@ def examine(
         batches: Batches of ``(inputs, targets)``, of inputs alone, or of whatever
             ``loss_fn(model, batch)`` takes. Each row of an input is one example.
         loss_fn: ``loss_fn(outputs, targets)``; without one nothing is said of gradients.
+        thresholds: What the report compares with, by name; those left out keep their default.
 
     Raises:
-        UsageError: When ``model`` is no module or there is no batch.
+        UsageError: When ``model`` is no module, there is no batch, or a threshold is unknown or
+            out of range.
 
     Example:
         >>> import torch
@@ -323,10 +350,11 @@ def examine(
         >>> report.to_dict()["sites"][0]["units"]
         8
     """
-    return examine_case(Case(model, batches, loss_fn))
+    limits = _limits(thresholds)
+    return examine_case(Case(model, batches, loss_fn), thresholds=limits)
 
 
-def examine_case(case: Case, units: int = 10_000) -> Report:
+def examine_case(case: Case, units: int = 10_000, thresholds: Thresholds = DEFAULT) -> Report:
     """A census of a case that lists at most ``units`` units; see :func:`examine`."""
     import torch
 
@@ -348,4 +376,5 @@ def examine_case(case: Case, units: int = 10_000) -> Report:
         examples = max((vitals.examples for vitals in found.vitals.values()), default=0)
         writer.facts(examples=examples, seconds=round(time.perf_counter() - began, 3))
         writer.close("finished")
-        return build(store.load(writer.id), units=units, kind="examination")
+        recording = store.load(writer.id)
+    return build(recording, units=units, kind="examination", thresholds=thresholds)

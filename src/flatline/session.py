@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flatline.api import Watch, current, new_facts
+from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.record.store import Store
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Session:
         quiet: Say nothing while the program runs.
         units: List at most so many units in the report one by one.
         named_store: The store as the report's commands name it; left out for the usual one.
+        thresholds: What the report compares with.
 
     Raises:
         StoreError: When the store cannot be written.
@@ -53,6 +55,7 @@ class Session:
         quiet: bool = False,
         units: int = 10_000,
         named_store: str | None = None,
+        thresholds: Thresholds = DEFAULT,
     ) -> None:
         argv = list(argv)
         world = _environment("WORLD_SIZE", 1)
@@ -65,7 +68,7 @@ class Session:
         self._units = units
         self._named_store = named_store
         self._world = world
-        self._watch = Watch(Store(store_path, create=True), facts, run_id, rank)
+        self._watch = Watch(Store(store_path, create=True), facts, run_id, rank, thresholds)
         os.register_at_fork(after_in_child=current.clear)
 
     def attach(self) -> None:

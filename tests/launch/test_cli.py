@@ -8,10 +8,11 @@ import subprocess
 
 import pytest
 
+from flatline.diagnose.thresholds import Thresholds
 from flatline.record.store import Store
 
 HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
-COMMANDS = ["run", "report", "runs", "examine"]
+COMMANDS = ["run", "report", "explain", "runs", "examine"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
@@ -181,6 +182,7 @@ def test_session_gets_the_options(twice):
         "quiet": "True",
         "units": "10000",
         "named_store": str(twice.folder / "s.db"),
+        "thresholds": str(Thresholds()),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import pytest
 import contract
 import recordings
 from flatline.diagnose.names import STATES
+from flatline.diagnose.thresholds import Thresholds
 from flatline.errors import UsageError
+from flatline.sense.history import Note
 from flatline.show.report import UNSURE, Report, build
 
 
@@ -61,11 +64,32 @@ def test_what_is_not_finite_becomes_null():
     assert said["metrics"]["infinite"] == [[0, None], [5, 1.0], [6, None]]
 
 
+def test_a_loss_that_was_never_finite_is_a_metric_without_values():
+    recording = recordings.record(recordings.Plan("net.0", 4), steps=20)
+    nan = replace(recording.steps, loss=np.full(20, np.nan))
+    assert "loss" not in build(replace(recording, steps=nan)).metrics  # none was seen
+    noted = replace(recording, steps=nan, notes=[Note(0, "nonfinite", {"what": "loss"})])
+    assert build(noted).to_dict()["metrics"]["loss"] == [[step, None] for step in range(20)]
+    assert "loss: not finite at 20 steps" in str(build(noted))
+
+
 def test_loss_and_learning_rate_are_metrics_which_the_program_may_log_itself():
     recording = recordings.record(recordings.Plan("net.0", 4), metrics={"lr": [(0, 7.0)]})
     said = build(recording).to_dict()
     assert len(said["metrics"]["loss"]) == 500
     assert said["metrics"]["lr"] == [[0, 7.0]]
+
+
+def test_thresholds_judge_and_those_changed_are_in_every_report():
+    assert build(recordings.sick_mlp()).verdict == "sick"
+    mild = build(recordings.sick_mlp(), thresholds=Thresholds(critical_share=0.9))
+    assert mild.verdict == "warning"
+    assert contract.check(mild.to_json())["thresholds"] == {"critical_share": 0.9}
+    said = "judged with critical_share = 0.9 (default 0.3)"
+    assert said in str(mild)
+    assert said in mild.to_html()
+    assert said in mild._repr_html_()
+    assert "judged with" not in str(build(recordings.sick_mlp()))
 
 
 def test_units_beyond_the_limit_are_counted():

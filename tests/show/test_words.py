@@ -194,6 +194,7 @@ def test_commands_can_be_typed_again():
     assert commands == [
         "flatline report 0123456789 --html report.html",
         "flatline report 0123456789 --json -",
+        "flatline explain 0123456789 net.0:3",
         "flatline run --fail-on dying-relu train.py --lr 0.05",
     ]
     elsewhere = replace(built, store="/a b/runs.db")
@@ -206,6 +207,6 @@ def test_no_command_is_offered_that_holds_what_cannot_be_typed():
 
 
 def test_thresholds_are_those_that_judge():
-    said = dict(about.thresholds())
+    said = dict(about.thresholds(Report()))
     assert "459" in said["dead, for certain"]
     assert said["critical"].startswith("from 30% of a hidden site of at least 8 units")

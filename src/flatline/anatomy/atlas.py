@@ -65,7 +65,8 @@ class Place:
         start: First unit of the feeding layer that belongs to the site.
         step: Distance between them.
         feeds: The feeding parameters.
-        reads: Names of reading parameters, in the order seen.
+        reads: Reading parameters by name, in the order seen: how many of their weights read one
+            unit, and on how many rows of all examples together they were last applied.
         mixed: Something that these parameters did not make is added (a residual connection).
         noisy: Dropout stands around the nonlinearity: a zero gradient may be chance.
         gated: The output is a product with a gate or with another linear map.
@@ -79,7 +80,7 @@ class Place:
     start: int
     step: int
     feeds: tuple[Feed, ...]
-    reads: dict[str, None] = field(default_factory=dict)
+    reads: dict[str, tuple[int, int]] = field(default_factory=dict)
     mixed: bool = False
     noisy: bool = False
     gated: bool = False

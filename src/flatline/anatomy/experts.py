@@ -39,7 +39,8 @@ def multiply(tracer: Tracer, x: Tensor, weight: Tensor, out: Tensor, ends: tuple
     for expert, (rows, read_part) in enumerate(zip(_cut(out, ends), inputs, strict=True)):
         own = replace(weights, part=expert)
         if read_part is not None:
-            read(tracer, read_part, own, weight[expert].detach().abs().amax(dim=-1))
+            columns = weight[expert].detach().abs().amax(dim=-1)
+            read(tracer, read_part, own, columns, (weight.shape[-1], len(rows)))
         feeds = own.feed(None)
         origin = Origin(owner(tracer, feeds), feeds, out.shape[-1])
         parts.append(Label(LINEAR, origin, of_axis(rows.shape, -1)))

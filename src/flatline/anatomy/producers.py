@@ -68,7 +68,8 @@ def _linear(
     weights = _parameters(tracer, weight)
     if weights is None or (bias is None and _is_weight(tracer, x)):
         return False  # a product of two matrices may be a weight itself
-    readers.consume(tracer, x, weights, weight, reads, x_axis, groups)
+    rows = out.numel() // max(out.shape[axis], 1)
+    readers.consume(tracer, x, weights, weight, reads, x_axis, groups, rows)
     if inputs is None and x_axis == -1:
         inputs = of_rows(x, data=_is_data(tracer, x))
     feeds = weights.feed(makes if per_unit else None)

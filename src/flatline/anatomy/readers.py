@@ -13,13 +13,30 @@ if TYPE_CHECKING:
     from flatline.anatomy.tracer import Tracer
 
 
-def read(tracer: Tracer, label: Label, weights: Weights, columns: Tensor | None) -> None:
-    """``weights`` read the units of ``label``; ``columns`` has one number per unit."""
+def read(
+    tracer: Tracer,
+    label: Label,
+    weights: Weights,
+    columns: Tensor | None,
+    each: tuple[int, int] = (0, 0),
+) -> None:
+    """``weights`` read the units of ``label``.
+
+    Args:
+        tracer: The tracer.
+        label: What is read.
+        weights: What reads it.
+        columns: The largest absolute weight that reads each unit.
+        each: How many weights read one unit, and on how many rows.
+    """
     if label.over:
         tracer.overlaid(label)
     for token in label.tokens:
+        reads = token.place.reads
         for one in weights.shown:
-            token.place.reads.setdefault(one.name)
+            known = reads.get(one.name, (0, 0))
+            reads[one.name] = each if any(each) else known
+            each = (0, 0)  # a weight that is made of several parameters is applied once
         known = columns is not None and len(columns) == token.place.units
         tracer.observer.read(token, columns if known else None)
 
@@ -32,6 +49,7 @@ def consume(
     axis: int,
     x_axis: int,
     groups: int = 1,
+    rows: int = 0,
 ) -> None:
     """A parameter operator takes ``x``.
 
@@ -43,6 +61,7 @@ def consume(
         axis: The dimension of ``weight`` that runs over inputs.
         x_axis: The dimension of ``x`` that it pairs with.
         groups: Groups of a convolution.
+        rows: Number of rows (positions of all examples) of its result.
     """
     label = tracer.label(x)
     if isinstance(label, Rows):
@@ -54,7 +73,17 @@ def consume(
     if label.role == TAINT:
         tracer.stuck(label)
     elif label.tokens:
-        read(tracer, label, weights, _columns(label, x, weight, axis, x_axis, groups))
+        columns = _columns(label, x, weight, axis, x_axis, groups)
+        read(tracer, label, weights, columns, (_per_unit(label, x, weight, x_axis), rows))
+
+
+def _per_unit(label: Label, x: Tensor, weight: Tensor, x_axis: int) -> int:
+    """How many entries of ``weight`` one unit meets."""
+    inputs = x.shape[x_axis]
+    if label.spread is None or not inputs or weight.ndim < 2:
+        return 0
+    inner = 1 if label.spread.axis(x.shape) == x_axis % x.ndim else label.spread.inner
+    return weight.numel() // inputs * inner
 
 
 def _columns(

@@ -10,6 +10,7 @@ import numpy as np
 
 from flatline.anatomy.site import Site
 from flatline.diagnose.causes import Causes, attribute
+from flatline.diagnose.certainty import Certainty, assess
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings import Finding, find, verdict
 from flatline.diagnose.states import States, judge
@@ -27,12 +28,14 @@ class Diagnosis:
         causes: Per site, why its dead units died.
         findings: The most severe first.
         verdict: ``"healthy"``, ``"warning"`` or ``"sick"``.
+        certainty: How far the calls of dead units can be trusted.
     """
 
     sites: dict[str, States]
     causes: dict[str, Causes]
     findings: tuple[Finding, ...]
     verdict: str
+    certainty: Certainty
 
     def to_dict(self) -> dict[str, Any]:
         """The parts of the JSON report that rest on the diagnosis alone, units left out."""
@@ -101,4 +104,5 @@ def diagnose(
     chart = Chart(list(states.values()), history or History(), thresholds)
     causes = attribute(chart)
     findings = find(replace(chart, causes=causes))
-    return Diagnosis(states, causes, findings, verdict(findings))
+    certainty = assess(chart.states, chart.history)
+    return Diagnosis(states, causes, findings, verdict(findings), certainty)

@@ -107,11 +107,22 @@ class Thresholds:
 DEFAULT = Thresholds()
 
 
-def parse(table: Mapping[str, Any]) -> Thresholds:
+def meaning(name: str) -> str:
+    """What the threshold of this name is.
+
+    Example:
+        >>> meaning("warning_share")
+        "share of a site's units for a warning"
+    """
+    return str({one.name: one for one in fields(Thresholds)}[name].metadata["says"])
+
+
+def parse(table: Mapping[str, Any], where: str = "[tool.flatline]") -> Thresholds:
     """Thresholds from a table of names and numbers.
 
     Args:
-        table: The keys of ``[tool.flatline]``.
+        table: Names with their numbers; the rest keep their default.
+        where: Where the table comes from, for messages.
 
     Raises:
         UsageError: At an unknown key or a value out of range; the message names key and range.
@@ -123,14 +134,14 @@ def parse(table: Mapping[str, Any]) -> Thresholds:
     known = {one.name: one for one in fields(Thresholds)}
     for key, value in table.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
+            close = difflib.get_close_matches(str(key), known, 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise UsageError(f"expected a threshold in [tool.flatline], found {key!r}; {hint}")
+            raise UsageError(f"expected the name of a threshold in {where}, found {key!r}; {hint}")
         low, high = known[key].metadata["low"], known[key].metadata["high"]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value) or not low <= value <= high:
             raise UsageError(
-                f"expected {key} in [tool.flatline] to be a number from {low:g} to {high:g}, "
+                f"expected {key} in {where} to be a number from {low:g} to {high:g}, "
                 f"found {value!r}; it is the {known[key].metadata['says']}"
             )
     return Thresholds(**table)

@@ -15,6 +15,7 @@ import click
 
 from flatline.errors import FlatlineError
 from flatline.launch.examine import examine
+from flatline.launch.explain import explain
 from flatline.launch.options import say
 from flatline.launch.report import report
 from flatline.launch.run import run
@@ -56,7 +57,7 @@ def flatline() -> None:
     """Find dead neurons in PyTorch training runs."""
 
 
-for command in (run, report, runs, examine):
+for command in (run, report, explain, runs, examine):
     flatline.add_command(command)
 
 

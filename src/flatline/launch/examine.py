@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from flatline.errors import FlatlineError, UsageError
-from flatline.launch import options
+from flatline.launch import options, settings
 
 if TYPE_CHECKING:
     from flatline.api import Case
@@ -33,12 +33,13 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
     TARGET is path/to/file.py:factory or package.module:factory: a function without arguments that
     returns a flatline.Case.
     """
+    thresholds = settings.thresholds()
     aside = options.set_stdout_aside() if json == options.STANDARD_OUTPUT else None
     case = load_case(target)
     from flatline.api import examine_case
 
     try:
-        report = examine_case(case, units=units)
+        report = examine_case(case, units=units, thresholds=thresholds)
     except FlatlineError:
         raise
     except Exception as error:

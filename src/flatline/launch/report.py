@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flatline.launch import options
+from flatline.launch import options, settings
 
 
 @click.command(epilog="Example: flatline report --html report.html")
@@ -25,9 +25,11 @@ def report(
 
     RUN is an id as `flatline runs` lists it, its first characters, or a name.
     """
+    thresholds = settings.thresholds()
     from flatline.record.store import Store
     from flatline.show.report import build
 
     with Store(store, create=False) as runs:
-        built = build(runs.load(runs.find(run)), units=units, store=options.named(store))
+        recording = runs.load(runs.find(run))
+    built = build(recording, units=units, store=options.named(store), thresholds=thresholds)
     options.hand_over(built, html, json, quiet)

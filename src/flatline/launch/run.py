@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flatline.errors import FlatlineError
-from flatline.launch import options
+from flatline.launch import options, settings
 from flatline.launch.imports import after_import
 from flatline.launch.program import Program
 from flatline.launch.traces import hide_own_frames
@@ -290,6 +290,7 @@ def run(
     program = _program(is_module, command)
     program.check()
     rules = _rules(fail_on)
+    thresholds = settings.thresholds()
     from flatline.session import Session
 
     session = Session(
@@ -301,6 +302,7 @@ def run(
         quiet=quiet,
         units=units,
         named_store=options.named(store),
+        thresholds=thresholds,
     )
     stdout = options.set_stdout_aside() if json == options.STANDARD_OUTPUT else None
     return partial(watch, program, session, Outputs(html, json, stdout, quiet, rules))

@@ -30,7 +30,7 @@ _CHUNK = 1 << 20
 #: Examples from which the effective rank is taken.
 RANK_ROWS = 128
 #: Rows of :meth:`Reading.flat` that have one number per unit.
-ROWS = 10 + _PROBES
+ROWS = 11 + _PROBES
 
 
 class Batch(NamedTuple):
@@ -131,14 +131,18 @@ def _project(z: Tensor) -> Tensor:
 
 
 def _squares(z: Tensor) -> Tensor:
-    """Sum of squares per unit.
+    """Sum of squares per unit, a few examples at a time to keep the squares small.
 
-    A norm along several dimensions would take ten times as long, but no memory for the squares.
+    A norm along several dimensions takes up to ten times as long, but no memory for the squares.
     """
-    if z.numel() > 4 * _CHUNK:
+    per = 4 * _CHUNK // max(1, z[0].numel())
+    if per == 0:
         norm: Tensor = torch.linalg.vector_norm(z, 2, dim=(0, 1, 3))
         return norm.square()
-    return (z * z).sum(dim=(0, 1, 3))
+    total = z.new_zeros(z.shape[2])
+    for part in z.split(per):
+        total += (part * part).sum(dim=(0, 1, 3))
+    return total
 
 
 def _gone() -> Tensor | None:
@@ -239,11 +243,11 @@ class Reading:
         return handle
 
     def feel(self, gradient: Tensor) -> None:
-        """Count the examples whose gradient is exactly 0 for all units, and take its size."""
+        """Count the examples whose gradient is exactly 0 for all units, and take its sizes."""
         g = arrange(gradient, self.spread, self.batch)
         cold = (torch.maximum(g.amax(dim=(1, 2, 3)), -g.amin(dim=(1, 2, 3))) == 0).sum()
         self.cold = cold if self.cold is None else self.cold + cold
-        power = torch.linalg.vector_norm(g).square() / g.numel()
+        power = _squares(g) * (g.shape[2] / g.numel())
         self.power = power if self.power is None else torch.maximum(self.power, power)
 
     def read(self, reach: Tensor) -> None:
@@ -278,8 +282,7 @@ class Reading:
     def flat(self) -> Tensor:
         """Everything as one float tensor.
 
-        The number of cold examples, the mean square of the gradient of h, ``ROWS`` rows of
-        units, then the Gram matrix.
+        The number of cold examples, ``ROWS`` rows of units, then the Gram matrix.
         """
         zero = torch.zeros_like(self.extrema[0])
         unread = torch.full_like(zero, math.nan)
@@ -293,14 +296,14 @@ class Reading:
             h_sum,
             *self.sums,
             reach,
+            unread if self.power is None else self.power,
             *self.probes.unbind(dim=1),
         ]
         unheard = math.nan if self.place.activation.can_die else 0.0
         cold = zero.new_full((1,), unheard) if self.cold is None else self.cold.reshape(1)
-        power = zero.new_full((1,), math.nan) if self.power is None else self.power.reshape(1)
         gram = [] if self.gram is None else [self.gram.reshape(-1)]
         dtype = torch.float64 if zero.dtype == torch.float64 else torch.float32
-        return torch.cat([row.to(dtype) for row in [cold, power, *rows, *gram]])
+        return torch.cat([row.to(dtype) for row in [cold, *rows, *gram]])
 
     @property
     def examples(self) -> int:

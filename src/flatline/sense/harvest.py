@@ -15,7 +15,8 @@ from torch import Tensor
 from flatline.anatomy.atlas import Place
 from flatline.sense.gauge import ROWS, Reading
 from flatline.sense.gradients import Movement
-from flatline.sense.measures import concentration, measure, ranks
+from flatline.sense.measures import concentration, measure, ranks, signal
+from flatline.sense.sizes import sizes
 from flatline.sense.vitals import Vitals, merge
 
 Array = npt.NDArray[np.floating]
@@ -83,9 +84,9 @@ def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], f
     units = reading.place.units
     if reading.examples == 0:
         return Vitals.empty(units), {}, 0.0
-    (cold, power), numbers = numbers[:2], numbers[2:]
+    cold, numbers = numbers[0], numbers[1:]
     rows = numbers[: ROWS * units].reshape(ROWS, units)
-    fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, reach = rows[:10]
+    fired, railed, z_min, z_max, h_min, h_max, h_sum, z_sum, z_sq, reach, power = rows[:11]
     single = np.float32
     vitals = Vitals(
         examples=reading.examples,
@@ -98,14 +99,15 @@ def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], f
         h_abs=h_sum.astype(np.float64) / reading.weight,
         z_sum=z_sum.astype(np.float64) / reading.weight,
         z_sq=z_sq.astype(np.float64) / reading.weight,
-        twin=twins(rows[10:], z_min, z_max, z_sq, reading.examples * reading.weight),
+        twin=twins(rows[11:], z_min, z_max, z_sq, reading.examples * reading.weight),
         nonfinite=~np.isfinite(z_min + z_max + h_min + h_max),
         ignored=reach == 0,
         gradient=np.full(units, np.nan, single),
         update=np.full(units, np.nan, single),
     )
     whole = ranks(numbers[ROWS * units :]) | concentration(reach * vitals.h_abs)
-    return vitals, whole | {"signal_rms": float(np.sqrt(power))}, float(cold)
+    whole |= signal(power, fired == 0)
+    return vitals, whole | sizes(reading.place, reading.weight, reading.examples), float(cold)
 
 
 def twins(

@@ -101,6 +101,29 @@ def ranks(gram: Array) -> dict[str, float]:
     }
 
 
+def signal(power: Array, silent: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """How much gradient arrives at the outputs of a site, and how much of it is lost there.
+
+    Args:
+        power: Mean square, over examples and positions, of the gradient of each unit's output.
+        silent: Units that fired on no example: their slope lets nothing pass.
+
+    Returns:
+        ``signal_rms``: root mean square over all units. ``signal_lost``: part of the sum of squares
+        that arrives at silent units.
+
+    Example:
+        >>> signal(np.array([3.0, 1.0, 0.0]), np.array([False, True, True]))["signal_lost"]
+        0.25
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = float(power.sum())
+        found = {"signal_rms": float(np.sqrt(power.mean()))}
+    if np.isfinite(total) and total > 0:
+        found["signal_lost"] = float(power[silent].sum() / total)
+    return found
+
+
 def concentration(influence: Array) -> dict[str, float]:
     """How unevenly the units of a site influence what reads them.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flatline.diagnose import states
 from flatline.diagnose.certainty import ALPHA, CERTAIN_EXAMPLES
-from flatline.diagnose.thresholds import DEFAULT
+from flatline.diagnose.thresholds import DEFAULT, meaning
 from flatline.show.plain import version
 from flatline.show.report import Report
-from flatline.show.text import NAME, clean, count, duration, percent
+from flatline.show.text import NAME, clean, count, duration, number, percent
 
 #: Below this a run's cost of watching may be that of its first exams.
 SHORT_SECONDS = 120.0
@@ -104,9 +104,26 @@ def _cost(overhead: dict[str, float]) -> str:
     return f"{percent(float(overhead['measured']))} of the time{spent}"
 
 
-def thresholds() -> list[tuple[str, str]]:
-    """What a unit or a site had to reach to be called something."""
-    warning, critical = percent(DEFAULT.warning_share), percent(DEFAULT.critical_share)
+def judged(report: Report) -> str:
+    """The thresholds that are not the default; empty where all are.
+
+    Example:
+        >>> from flatline.diagnose.thresholds import Thresholds
+        >>> judged(Report(thresholds=Thresholds(warning_share=0.1)))
+        'judged with warning_share = 0.1 (default 0.05)'
+    """
+    changed = report.thresholds.changed()
+    said = [
+        f"{name} = {number(value)} (default {number(getattr(DEFAULT, name))})"
+        for name, value in changed.items()
+    ]
+    return f"judged with {', '.join(said)}" if said else ""
+
+
+def thresholds(report: Report) -> list[tuple[str, str]]:
+    """What a unit or a site had to reach to be called something; then all that is not default."""
+    limits = report.thresholds
+    warning, critical = percent(limits.warning_share), percent(limits.critical_share)
     return [
         (
             "dead, for certain",
@@ -124,7 +141,14 @@ def thresholds() -> list[tuple[str, str]]:
         ("a warning", f"from {warning} of a site's units"),
         (
             "critical",
-            f"from {critical} of a hidden site of at least {DEFAULT.critical_units} units, or "
+            f"from {critical} of a hidden site of at least {limits.critical_units} units, or "
             "when nothing passes the site",
+        ),
+        *(
+            (
+                f"{name}, changed",
+                f"{number(value)}, by default {number(getattr(DEFAULT, name))}: {meaning(name)}",
+            )
+            for name, value in limits.changed().items()
         ),
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from flatline.show import about, history, words
+from flatline.show import about, certain, costs, history, words
 from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
@@ -53,6 +53,9 @@ def render(report: Report) -> str:
     return page.render(
         report=report,
         about=about,
+        certain=certain,
+        costs=costs,
+        charged=_charged(report),
         history=history,
         words=words,
         marks=MARKS,
@@ -108,6 +111,14 @@ def _ranges(units: Sequence[int]) -> str:
 
 def _slug(kind: str) -> str:
     return kind.replace(" ", "-")
+
+
+def _charged(report: Report) -> tuple[list[costs.Column], list[tuple[str, list[str]]]]:
+    """What dead units cost as a table: its columns, and a row for each of the worst sites."""
+    sites = words.worst_sites(report, SITES)
+    found = costs.columns(sites)
+    cells = zip(*(column.cells for column in found), strict=True)
+    return found, [(site.name, list(row)) for site, row in zip(sites, cells, strict=True)]
 
 
 def _heat(report: Report) -> tuple[list[str], list[tuple[SiteReport, list[str]]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flatline.diagnose.causes import Causes
+from flatline.diagnose.certainty import Certainty
+from flatline.diagnose.chart import Chart
 from flatline.diagnose.diagnose import Diagnosis, diagnose
 from flatline.diagnose.findings import Finding
-from flatline.diagnose.states import STATES, States
+from flatline.diagnose.impact import Cost, cost
+from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
-from flatline.sense.vitals import Vitals
+from flatline.show.entries import UNSURE as UNSURE
+from flatline.show.entries import SiteReport as SiteReport
+from flatline.show.entries import UnitReport as UnitReport
+from flatline.show.entries import death_steps, site_reports, unit_reports
 from flatline.show.plain import plain, version, write
 
 if TYPE_CHECKING:
@@ -26,9 +30,6 @@ if TYPE_CHECKING:
 SCHEMA = "flatline/1"
 #: Units listed one by one; beyond this many only their number is told.
 UNITS = 10_000
-#: Added to the code of a unit whose state is not certain.
-UNSURE = 1 << 4
-_HEALTHY = STATES.index("healthy")
 _RUN: dict[str, Any] = {
     "id": None,
     "name": None,
@@ -43,78 +44,6 @@ _RUN: dict[str, Any] = {
     "device": None,
     "world_size": 1,
 }
-
-
-@dataclass(frozen=True)
-class SiteReport:
-    """One site as the report shows it.
-
-    Attributes:
-        name: Its name.
-        activation: Name of its activation.
-        units: Number of units.
-        feeds: Parameters that make its pre-activation.
-        reads: Parameters that read its units.
-        states: Number of units in each state that occurs; those silent so far are among the dead.
-        silent_so_far: Silent units seen on too few examples to be called dead.
-        pulse: How well the gradients of every step tell who fired.
-        examples: Examples in the last windows of the exams.
-        gradient_rms: Measured by the last exam, as the next two; ``None`` where it was not.
-        update_ratio: Relative size of one update of the feeding weights.
-        effective_rank: Effective rank of the activations.
-        deaths: Steps with the number of units that died there and are dead now.
-        codes: One byte per unit: the index of its state in :data:`STATES`, plus :data:`UNSURE`
-            where it is only silent so far. Not part of the JSON, which lists units by name.
-    """
-
-    name: str
-    activation: str
-    units: int
-    feeds: tuple[str, ...] = ()
-    reads: tuple[str, ...] = ()
-    states: Mapping[str, int] = field(default_factory=dict)
-    silent_so_far: int = 0
-    pulse: str = "none"
-    examples: int = 0
-    gradient_rms: float | None = None
-    update_ratio: float | None = None
-    effective_rank: float | None = None
-    deaths: tuple[tuple[int, int], ...] = ()
-    codes: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True)
-class UnitReport:
-    """One unit that is not healthy.
-
-    Attributes:
-        site: Name of its site.
-        unit: Its index.
-        state: Its state.
-        certain: False while it is only silent so far.
-        since_step: First step known to be silent; ``None`` where that is not known.
-        since_exact: ``since_step`` is the step of death itself.
-        since_after: Last step on which it showed life; ``None`` when it never did.
-        examples: Examples the statement rests on.
-        firing_rate: Share of those on which it fired.
-        firing_rate_upper: Upper bound of the firing rate at 99 % confidence.
-        cause: Why it died; ``None`` for a unit that is not dead.
-        evidence: Further numbers; ``margin`` is how close it came to firing, in standard
-            deviations of its pre-activation.
-    """
-
-    site: str
-    unit: int
-    state: str
-    certain: bool = True
-    since_step: int | None = None
-    since_exact: bool = False
-    since_after: int | None = None
-    examples: int = 0
-    firing_rate: float | None = None
-    firing_rate_upper: float | None = None
-    cause: str | None = None
-    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
@@ -138,6 +67,9 @@ class Report:
         kind: ``"examination"`` for a census without training.
         store: The store to name in commands, where it is not the usual one.
         exams: Step of each exam with what it measured, by site.
+        thresholds: What it was judged with.
+        certainty: How far the calls of dead units can be trusted.
+        cost: What dead units cost the model as a whole, and how far validation lies from training.
     """
 
     verdict: str = "healthy"
@@ -153,6 +85,9 @@ class Report:
     kind: str | None = None
     store: str | None = None
     exams: tuple[tuple[int, Mapping[str, Mapping[str, float]]], ...] = ()
+    thresholds: Thresholds = DEFAULT
+    certainty: Certainty = field(default_factory=Certainty)
+    cost: Cost = field(default_factory=Cost)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
@@ -169,7 +104,7 @@ class Report:
             "flatline": version(),
             "run": _RUN | dict(self.run),
             "verdict": self.verdict,
-            "sites": [_without_codes(site) for site in self.sites],
+            "sites": [_site(site) for site in self.sites],
             "units": [vars(unit) for unit in self.units],
             **more,
             "findings": [
@@ -184,6 +119,9 @@ class Report:
                 {"step": step, "silent": [sites.get(s.name, {}).get("silent") for s in self.sites]}
                 for step, sites in self.exams
             ],
+            "certainty": self.certainty.to_dict(),
+            "impact": self.cost.to_dict(),
+            "thresholds": self.thresholds.changed(),
         }
         said: dict[str, Any] = plain(whole)
         return said
@@ -246,6 +184,8 @@ def build(
     units: int = UNITS,
     kind: str | None = None,
     store: str | Path | None = None,
+    thresholds: Thresholds = DEFAULT,
+    found: Diagnosis | None = None,
 ) -> Report:
     """The report of one recorded run.
 
@@ -254,118 +194,59 @@ def build(
         units: Units to list one by one, at most; the worst are kept.
         kind: ``"examination"`` for a census without training.
         store: The store to name in commands, where it is not the usual one.
+        thresholds: What to compare with.
+        found: Its diagnosis by these thresholds, where there is one already.
 
     Example:
         >>> build(Recording({"id": "a1", "status": "finished"})).verdict
         'healthy'
     """
-    found = diagnose(recording.sites, recording.windows, recording.ledgers, recording.history)
+    found = judge(recording, thresholds) if found is None else found
     charts = list(found.sites.values())
-    listed, total = _units(charts, list(found.causes.values()), units)
+    noted = recording.history.last("nonfinite") or {}
+    metrics = _taps(recording.steps, lost=noted.get("what")) | recording.metrics
+    listed, total = unit_reports(charts, list(found.causes.values()), units)
     return Report(
         verdict=found.verdict,
         run=recording.facts,
-        sites=_sites(recording, found),
+        sites=site_reports(recording, found),
         units=listed,
         findings=found.findings,
-        metrics=_taps(recording.steps) | recording.metrics,
+        metrics=metrics,
         not_watched=tuple((one.name, one.because) for one in recording.unplaced),
         lost=tuple((what, why) for what, why in recording.lost),
-        deaths=_deaths(charts),
+        deaths=death_steps(charts),
         units_truncated=total if total > len(listed) else None,
         kind=kind,
         store=None if store is None else str(store),
         exams=tuple(recording.exams),
+        thresholds=thresholds,
+        certainty=found.certainty,
+        cost=cost(Chart(charts, recording.history, thresholds), metrics),
     )
 
 
-def _sites(recording: Recording, found: Diagnosis) -> tuple[SiteReport, ...]:
-    measures: dict[str, dict[str, float]] = {}
-    for _, sites in recording.exams:
-        for name, values in sites.items():
-            measures.setdefault(name, {}).update(values)
-    none = Vitals.empty(0)
-    return tuple(
-        SiteReport(
-            name=site.name,
-            activation=site.activation.name,
-            units=site.units,
-            feeds=site.feeds,
-            reads=site.reads,
-            states=found.sites[site.name].counts(),
-            silent_so_far=found.sites[site.name].silent_so_far,
-            pulse=site.pulse,
-            examples=recording.windows.get(site.name, none).examples,
-            deaths=_deaths([found.sites[site.name]]),
-            codes=_codes(found.sites[site.name]),
-            **{key: measures.get(site.name, {}).get(key) for key in _MEASURES},
-        )
-        for site in recording.sites
+def judge(recording: Recording, thresholds: Thresholds = DEFAULT) -> Diagnosis:
+    """The diagnosis of one recorded run."""
+    return diagnose(
+        recording.sites, recording.windows, recording.ledgers, recording.history, thresholds
     )
 
 
-_MEASURES = ("gradient_rms", "update_ratio", "effective_rank")
+def _site(site: SiteReport) -> dict[str, Any]:
+    said = {name: value for name, value in vars(site).items() if name != "codes"}
+    return said | {"impact": vars(site.impact)}
 
 
-def _units(
-    charts: Sequence[States], causes: Sequence[Causes], limit: int
-) -> tuple[tuple[UnitReport, ...], int]:
-    """The worst ``limit`` units that are not healthy, in order, and the number of all."""
-    if not charts:
-        return (), 0
-    code = np.concatenate([chart.code for chart in charts])
-    # What is only silent so far comes after all that is sure to be wrong.
-    rank = code + len(STATES) * ~np.concatenate([chart.certain for chart in charts])
-    site = np.repeat(np.arange(len(charts)), [len(chart.code) for chart in charts])
-    unit = np.concatenate([np.arange(len(chart.code)) for chart in charts])
-    sick = np.flatnonzero(code != _HEALTHY)
-    kept = np.sort(sick[np.argsort(rank[sick], kind="stable")][: max(limit, 0)])
-    rows = zip(site[kept].tolist(), unit[kept].tolist(), strict=True)
-    return tuple(_unit(charts[where], causes[where], which) for where, which in rows), len(sick)
+def _taps(steps: Steps, lost: str | None) -> dict[str, list[tuple[int, float]]]:
+    """Loss and learning rate by step; without what was never seen.
 
-
-def _unit(chart: States, causes: Causes, unit: int) -> UnitReport:
-    state = chart.state(unit)
-    margin = float(chart.margin[unit])
-    dead = state == "dead"
-    return UnitReport(
-        site=chart.site.name,
-        unit=unit,
-        state=state,
-        certain=bool(chart.certain[unit]),
-        since_step=_known(chart.since_step[unit]),
-        since_exact=bool(chart.since_exact[unit]),
-        since_after=_known(chart.since_after[unit]) if dead else None,
-        examples=int(chart.examples[unit]),
-        firing_rate=float(chart.firing_rate[unit]),
-        firing_rate_upper=float(chart.firing_rate_upper[unit]),
-        cause=causes.of(unit),
-        evidence=({"margin": margin} if math.isfinite(margin) else {}) | causes.numbers(unit),
-    )
-
-
-def _known(step: np.integer[Any]) -> int | None:
-    return int(step) if step >= 0 else None
-
-
-def _deaths(charts: Sequence[States]) -> tuple[tuple[int, int], ...]:
-    steps = [chart.since_step[chart.are("dead") & (chart.since_step >= 0)] for chart in charts]
-    step, number = np.unique(np.concatenate([*steps, np.empty(0, np.int64)]), return_counts=True)
-    return tuple(zip(step.astype(int).tolist(), number.tolist(), strict=True))
-
-
-def _codes(chart: States) -> bytes:
-    return (chart.code + UNSURE * ~chart.certain).astype(np.uint8).tobytes()
-
-
-def _without_codes(site: SiteReport) -> dict[str, Any]:
-    return {name: value for name, value in vars(site).items() if name != "codes"}
-
-
-def _taps(steps: Steps) -> dict[str, list[tuple[int, float]]]:
-    """Loss and learning rate by step; without what was never seen."""
+    Args:
+        steps: Readings of every step.
+        lost: Which of them is known to have been not finite, and so was seen.
+    """
     return {
         name: list(zip(steps.step.tolist(), values.tolist(), strict=True))
         for name, values in (("loss", steps.loss), ("lr", steps.lr))
-        if np.isfinite(values).any()
+        if np.isfinite(values).any() or (name == lost and len(values))
     }

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.padding import Padding
-from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
-from flatline.show import about, history, words
-from flatline.show.marks import MARKS
+from flatline.show import about, certain, costs, history, words
 from flatline.show.report import Report, SiteReport
-from flatline.show.text import clean, count, duration, named, ranges
+from flatline.show.sheet import Sheet, as_text, bare
+from flatline.show.text import clean, count, duration, ranges
 
 WIDTH = 80
 SITES = 24
 GROUPS = 8
+COSTS = 8
 METRICS = 8
 UNSEEN = 8
 NARROW = 60
@@ -32,7 +29,7 @@ _ARROW = {
     "healthy": "bold green",
     "unknown": "bold yellow",
 }
-_SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
+SEVERITY = {"critical": "bold red", "warning": "yellow", "info": "cyan"}
 _SPARK, _SPARK_ASCII = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 
 
@@ -44,7 +41,7 @@ def render(report: Report, width: int = WIDTH, *, color: bool = False) -> str:
         width: Columns.
         color: Whether to colour it with escape sequences.
     """
-    return _text(report, width, color)
+    return as_text(report, width, color)
 
 
 def render_runs(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -56,21 +53,6 @@ def render_runs(runs: Sequence[Mapping[str, Any]]) -> RenderableType:
     return _Runs(tuple(runs))
 
 
-def _text(what: RenderableType, width: int, color: bool) -> str:
-    console = Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=color,
-        color_system="standard" if color else None,
-        no_color=not color,
-        legacy_windows=False,
-        _environ={},
-    )
-    with console.capture() as capture:
-        console.print(what)
-    return capture.get()
-
-
 def view(report: Report, console: Console, options: ConsoleOptions) -> RenderResult:
     """The report as a console shows it.
 
@@ -79,71 +61,34 @@ def view(report: Report, console: Console, options: ConsoleOptions) -> RenderRes
         console: Where.
         options: Its width, and whether it can show nothing but ASCII.
     """
-    page = _Page(report, options.max_width, options.ascii_only)
+    page = _Page(options.max_width, options.ascii_only, report)
     parts = (
         page.head(),
         page.findings(),
         page.sites(),
         page.course(),
         page.units(),
+        page.cost(),
+        page.certainty(),
         page.unseen(),
         page.commands(),
     )
-    return _bare(Group(*(part for part in parts if part is not None)), console, options)
-
-
-def _bare(what: RenderableType, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-    """Without the spaces with which tables fill their lines: they are in the way of copying."""
-    for line in console.render_lines(what, options, pad=False):
-        while line and not line[-1].text.rstrip(" "):
-            line.pop()
-        if line:
-            yield from line[:-1]
-            yield Segment(line[-1].text.rstrip(" "), line[-1].style)
-        yield Segment.line()
+    return bare(Group(*(part for part in parts if part is not None)), console, options)
 
 
 @dataclass(frozen=True)
-class _Page:
+class _Page(Sheet):
     """Draws the parts of one report; each is ``None`` where there is nothing to say."""
 
     report: Report
-    width: int
-    ascii_only: bool
-
-    def text(self, said: str, style: str = "") -> Text:
-        if self.ascii_only:
-            said = said.translate(_ASCII).encode("ascii", "backslashreplace").decode()
-        return Text(said, style)
-
-    def fit(self, name: str, cells: int, style: str = "") -> Text:
-        """A name in at most so many cells, without its middle where it is longer."""
-        shown = named(name, 4 * cells)
-        if cell_len(shown) > cells:
-            left = (cells - 1) // 2
-            head, tail = set_cell_size(shown, left), shown[::-1]
-            shown = f"{head}…{set_cell_size(tail, cells - 1 - left)[::-1]}"
-        return self.text(shown, style)
-
-    def section(self, title: str, *body: RenderableType) -> RenderableType:
-        heading = Text(f"\n{title}", "bold")
-        return Group(heading, *(Padding(part, (0, 0, 0, 2)) for part in body))
-
-    def grid(self, columns: int, *, ratio: int | None = None) -> Table:
-        """A table without lines whose last column, or the one named, takes what is left."""
-        table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
-        for index in range(columns):
-            last = index == (columns - 1 if ratio is None else ratio)
-            table.add_column(overflow="fold", no_wrap=not last, ratio=1 if last else None)
-        table.expand = True
-        return table
 
     def head(self) -> RenderableType:
         verdict = words.verdict(self.report)
         sentence = self.text("", "")
         sentence.append(f"{verdict.upper()}  ", _ARROW[verdict])
         sentence.append_text(self.text(words.headline(self.report)))
-        lines = (about.title(self.report), about.facts(self.report), about.watching(self.report))
+        parts = (about.title, about.facts, about.watching, about.judged)
+        lines = [part(self.report) for part in parts]
         return Group(sentence, *(self.text(line, "dim") for line in lines if line))
 
     def findings(self) -> RenderableType | None:
@@ -154,7 +99,7 @@ class _Page:
         for one in found:
             said = self.text(f"{clean(one.code)}  ", "bold")
             said.append_text(self.text(words.message(one.message, one.sites), "not bold"))
-            table.add_row(Text(one.severity, _SEVERITY[one.severity]), said)
+            table.add_row(Text(one.severity, SEVERITY[one.severity]), said)
             if symptoms := words.explains(one):
                 table.add_row("", self.text(f"explains {symptoms}", "dim"))
             for treatment, why in words.advice(one):
@@ -186,10 +131,6 @@ class _Page:
         if left := len(self.report.sites) - len(sites):
             body.append(self.text(f"and {count(left, 'site')} less affected", "dim"))
         return self.section("Sites, with the state of their units", *body)
-
-    def mark(self, kind: str) -> tuple[str, str]:
-        mark = MARKS[kind]
-        return mark.plain if self.ascii_only else mark.block, mark.style
 
     def bar(self, site: SiteReport, cells: int) -> Text:
         bar = Text()
@@ -263,6 +204,23 @@ class _Page:
             body.append(self.text(f"drawn from the {listed} units that are listed", "dim"))
         return self.section("Worst units", *body)
 
+    def cost(self) -> RenderableType | None:
+        """What dead units cost; of a healthy model only what was to be paid attention to."""
+        said: list[RenderableType] = [self.text(line) for line in costs.sentences(self.report)]
+        sites = words.worst_sites(self.report, COSTS)
+        if self.report.verdict != "healthy" and sites:
+            found = costs.columns(sites)
+            rows = zip(*(column.cells for column in found), strict=True)
+            names = [self.fit(site.name, UNIT).plain for site in sites]
+            heads = ["", *(column.head for column in found)]
+            table = self.table(heads, [[n, *row] for n, row in zip(names, rows, strict=True)])
+            said = [table, self.text(costs.legend(found), "dim"), *said]
+        return self.section("What it costs", *said) if said else None
+
+    def certainty(self) -> RenderableType | None:
+        said = certain.sentences(self.report)
+        return self.section("Certainty", *map(self.text, said)) if said else None
+
     def unseen(self) -> RenderableType | None:
         rows = words.unseen(self.report)
         if not rows:
@@ -286,9 +244,6 @@ class _Page:
             else:  # a command that is to be copied stays in one piece where it can
                 lines += [comment, line]
         return self.section("Next", *lines)
-
-
-_ASCII = str.maketrans({"·": "|", "–": "-", "…": "~", "σ": "sd", "≤": "<=", "−": "-"})
 
 
 def segments(counts: Mapping[str, int], cells: int) -> dict[str, int]:
@@ -332,7 +287,7 @@ class _Runs:
     runs: tuple[Mapping[str, Any], ...]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        page = _Page(Report(), options.max_width, options.ascii_only)
+        page = Sheet(options.max_width, options.ascii_only)
         if not self.runs:
             yield page.text("No runs yet: flatline run SCRIPT records one.")
             return
@@ -354,7 +309,7 @@ class _Runs:
                 page.text(f"{int(run.get('steps') or 0):,}"),
             )
             table.add_row(*(row[i] for i in pick))
-        yield from _bare(table, console, options)
+        yield from bare(table, console, options)
 
 
 _STATUS: dict[Any, str] = {"failed": "red", "interrupted": "yellow", "running": "green"}

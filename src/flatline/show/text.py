@@ -85,6 +85,24 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.4g}"
 
 
+def measured(value: float | None) -> str:
+    """A number in three digits; empty where there is none.
+
+    Example:
+        >>> measured(0.000156642), measured(128.0), measured(-3.14159), measured(None)
+        ('0.000157', '128', '−3.14', '')
+    """
+    if value is None or math.isnan(value):
+        return ""
+    if math.isinf(value):
+        return number(value)
+    return f"{value:,.0f}" if _whole(value) else f"{value:.3g}".replace("-", "−")
+
+
+def _whole(value: float) -> bool:
+    return value == round(value) and 0 <= value < 1e9
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.states import SICK, STATES
-from flatline.diagnose.thresholds import DEFAULT
+from flatline.show import certain
 from flatline.show.marks import KINDS, SO_FAR
 from flatline.show.report import Report, SiteReport, UnitReport
 from flatline.show.text import NAME, clean, count, named, number, percent
@@ -106,6 +106,10 @@ def sentences(report: Report) -> list[str]:
             f"{unsure:,} {'more ' if sick else ''}{_are(unsure)} {SO_FAR}, on fewer than the "
             f"{CERTAIN_EXAMPLES} examples that make it certain."
         )
+    if report.certainty.short:
+        said.append(certain.too_short(report))
+    elif unsure and (cure := certain.more(report)):
+        said.append(cure)
     if early := unexamined(report):
         said.append(f"No exam came after step {early[0]:,} of {early[1]:,}.")
     return said
@@ -120,7 +124,7 @@ def _verdict(report: Report, sick: Mapping[str, int], units: int) -> str:
     said = f"{number:,} of {whole} {_are(number)} {kinds} ({percent(number / units)})"
     said += _worst(report)
     if report.verdict == "healthy":
-        said += f", below {percent(DEFAULT.warning_share)} of every site"
+        said += f", below {percent(report.thresholds.warning_share)} of every site"
     return f"{said}."
 
 
@@ -326,6 +330,10 @@ def commands(report: Report) -> list[tuple[str, str]]:
         (f"{again} --html report.html", "this report as a page"),
         (f"{again} --json -", "every unit, for programs"),
     ]
+    if worst := groups(report, 1)[0]:
+        target = f"{worst[0].site}:{worst[0].units[0]}"
+        story = shlex.join(["flatline", "explain", str(run), target, *store])
+        following.append((story, "the story of one unit"))
     if report.verdict != "healthy" and report.findings:
         gate = f"flatline run --fail-on {report.findings[0].code} {_program(report)}"
         following.append((gate, "status 10 while this is found"))

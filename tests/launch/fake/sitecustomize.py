@@ -83,7 +83,8 @@ class Case:
         self.model = model
 
 
-def examine_case(case, units):
+def examine_case(case, units, thresholds):
+    log("thresholds", thresholds.changed())
     return Report("finished", units)
 
 
@@ -91,7 +92,8 @@ for name in os.environ.get("FAKE_IMPORTS", "").split():
     __import__(name)
 
 
-def build(recording, units, store):
+def build(recording, units, store, thresholds):
+    log("thresholds", thresholds.changed())
     return Report(recording.facts["status"], units)
 
 
