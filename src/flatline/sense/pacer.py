@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-#: Seconds that watching may take at the start of a run, before any share of it can be earned.
-GRACE = 0.05
+#: Seconds that watching may take at the start of a run, before any share of it can be earned. A
+#: run of a few seconds is over before it has earned one exam; without any it would go undiagnosed.
+GRACE = 0.2
 #: Steps whose share may be spent in advance, where that is more: on a slow or busy machine an exam
 #: takes longer, and a run that is short in steps would see none but the first.
 ADVANCE = 1500
@@ -27,8 +28,11 @@ class Pacer:
         >>> pacer = Pacer(0.01)
         >>> pacer.due(step=0, elapsed=0.0, event=False)
         True
+        >>> pacer.charge_exam(0.5)
+        >>> pacer.due(step=1, elapsed=1.0, event=False)
+        True
         >>> pacer.charge_exam(0.2)
-        >>> pacer.due(step=1, elapsed=1.0, event=False), pacer.due(7, 60.0, False)
+        >>> pacer.due(step=4, elapsed=4.0, event=False), pacer.due(70, 70.0, False)
         (False, True)
     """
 
@@ -36,7 +40,7 @@ class Pacer:
         self.budget = budget
         self.spent = 0.0
         self.exams = 0
-        self._expected = 0.0
+        self._start = self._expected = 0.0
         self._costs: deque[float] = deque(maxlen=5)
         self._steps: deque[float] = deque(maxlen=15)
 
@@ -45,11 +49,18 @@ class Pacer:
         self.spent += seconds
 
     def charge_exam(self, seconds: float) -> None:
-        """Book what an exam cost beyond a bare step."""
+        """Book what an exam cost beyond a bare step.
+
+        The first one says nothing of those to come, and is not held against them: most of what it
+        takes goes into code that has never run before.
+        """
         self.spent += seconds
+        if self.exams:
+            self._costs.append(seconds)
+            self._expected = median(self._costs)
+        else:
+            self._start = seconds
         self.exams += 1
-        self._costs.append(seconds)
-        self._expected = median(self._costs)
 
     def bare_steps(self, times: Sequence[float]) -> None:
         """Note how long steps without an exam took, from the times between which they lie."""
@@ -82,17 +93,21 @@ class Pacer:
             return True  # without the anatomy not even the pulse can be read
         if self.budget <= 0:
             return False
-        cost, advance = self.spent + self._expected, self._advance
         if event:
-            return cost <= max(self.budget * elapsed, advance)
-        return elapsed >= self.next or (_early(step) and cost <= advance)
+            return self._cost <= max(self.budget * elapsed, self._advance)
+        return elapsed >= self.next or (_early(step) and self._cost <= self._advance)
 
     @property
     def next(self) -> float:
         """Seconds since the training began after which an exam is due by the clock alone."""
         if self.budget <= 0:
             return math.inf
-        return max(self.spent + self._expected, self._advance) / (REGULAR * self.budget)
+        return max(self._cost, self._advance) / (REGULAR * self.budget)
+
+    @property
+    def _cost(self) -> float:
+        """What will have been spent after one more exam."""
+        return self.spent - self._start + self._expected
 
     @property
     def _advance(self) -> float:
