@@ -20,7 +20,7 @@ from statistics import median
 import torch
 
 #: What an exam found is on its way to the disk for a moment; memory is read when it has arrived.
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 4.0
 
 
 def resident() -> int:

@@ -59,7 +59,8 @@ class Source:
         #: Its gradient can be taken as it is.
         self.plain = whole and type(feed.parameter.data) is Tensor
         like = feed.parameter
-        self._nothing = torch.zeros(place.units, dtype=like.dtype, device=like.device)
+        zero = torch.zeros(1, dtype=like.dtype, device=like.device)
+        self._nothing = zero.expand(place.units)
 
     def _busiest(self) -> Tensor | None:
         """The columns whose gradient has the fewest zeros now."""
