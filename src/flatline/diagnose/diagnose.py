@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from flatline.anatomy.site import Site
 from flatline.diagnose.causes import Causes, attribute
 from flatline.diagnose.certainty import Certainty, assess
 from flatline.diagnose.chart import Chart
+from flatline.diagnose.comeback import near
 from flatline.diagnose.findings import Finding, find, verdict
 from flatline.diagnose.states import States, judge
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
@@ -102,5 +103,5 @@ def diagnose(
     }
     chart = Chart(list(states.values()), history or History(), thresholds)
     findings = find(chart)
-    certainty = assess(chart.states, chart.history)
+    certainty = replace(assess(chart.states, chart.history), near=near(chart))
     return Diagnosis(states, attribute(chart), findings, verdict(findings), certainty)
