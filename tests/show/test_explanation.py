@@ -26,6 +26,7 @@ from flatline.sense.history import Autopsy, Steps
 from flatline.show import explanation, reasons
 from flatline.show.explanation import BETWEEN, explain, locate
 from flatline.show.narrative import render
+from flatline.show.report import UNITS
 
 
 def sick() -> Recording:
@@ -248,6 +249,15 @@ def test_a_finding_about_the_whole_model_concerns_whatever_is_sick():
     )
     units = {t: explain(sick(), t).unit for t in ("net.0:6", "net.0:5", "net.2:4")}
     assert [explanation._concerns(whole, unit) for unit in units.values()] == [True, False, False]
+
+
+def test_of_a_wide_site_the_worst_units_are_listed_and_all_counted():
+    told = explain(recordings.wide(100_000), "embed.up")
+    dead = told.site.states["dead"]
+    assert sum(one.evidence["units"] for one in told.story if one.event == "died") == dead
+    assert len(told.units) == UNITS < dead == told.units_truncated
+    assert f"drawn from the {UNITS:,} of" in str(told)
+    assert contract.strict(told.to_json())["units_truncated"] == told.units_truncated
 
 
 def test_causes_of_a_site_add_up_to_its_dead():
