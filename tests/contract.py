@@ -207,6 +207,7 @@ CERTAINTY = record(
         "units": whole,
         "called_dead": whole,
         "silent_so_far": whole,
+        "near_firing": whole,
         "confidence": share,
         "examples": whole,
         "seen_one_in": whole,

@@ -14,13 +14,15 @@ import flatline
 import recordings
 from brute_force import known_truth
 from flatline.diagnose.chart import Chart
-from flatline.diagnose.comeback import comeback, moving
+from flatline.diagnose.comeback import CLOSE, comeback, moving, near
 from flatline.diagnose.diagnose import diagnose
 from flatline.diagnose.story import EVENTS, of_site, of_unit, ways
 from flatline.record.recording import Recording
 from flatline.record.store import Store
 from flatline.sense.history import Autopsy
 from flatline.sense.pacer import Pacer
+from flatline.show import certain
+from flatline.show.report import build
 from workloads import WORKLOADS
 
 #: Workloads in which units die, and some of them come back.
@@ -166,6 +168,25 @@ def test_others_at_least_as_deep_are_counted_with_those_that_fire_again(depths, 
 def test_a_unit_of_unknown_depth_is_compared_with_all_that_died():
     found = comeback(with_autopsies([1.0, 2.0, 3.0]), "net.0", 127)
     assert (found.depth, found.died, found.returned) == (None, 3, 2)
+
+
+def test_units_close_to_firing_are_counted_where_inputs_move():
+    first, second = (
+        recordings.Plan("net.0", 8),
+        recordings.Plan("net.2", 8, dead={0: 3, 1: 3, 2: 3}),
+    )
+    recording = recordings.record(first, second)
+    above, below = recording.sites
+    chained = replace(recording, sites=(replace(above, reads=below.feeds), below))
+    margins = charted(chained).of("net.2").margin[:3]
+    assert near(charted(chained)) == (margins >= -CLOSE).sum()
+    window = chained.windows["net.2"]
+    moved = replace(window, z_max=np.where(np.arange(8) < 2, -0.1, -9).astype(np.float32))
+    close = replace(chained, windows={**chained.windows, "net.2": moved})
+    assert near(charted(close)) == 2
+    assert near(charted(replace(close, sites=recording.sites))) == 0  # it reads the data
+    said = certain.sentences(build(close))
+    assert said[-1].startswith("2 lie within 1 standard deviation of firing, in layers whose")
 
 
 def test_inputs_move_while_a_layer_that_makes_them_lives_and_is_updated():

@@ -137,6 +137,7 @@ class Certainty:
         most: Examples on which any unit was seen.
         batch: Examples of a step; 0 where it is not known.
         steps: Steps of the run.
+        near: Units called dead that are close to firing, in layers whose inputs still move.
     """
 
     units: int = 0
@@ -148,6 +149,7 @@ class Certainty:
     most: int = 0
     batch: int = 0
     steps: int = 0
+    near: int = 0
 
     @property
     def false_calls(self) -> float:
@@ -171,6 +173,7 @@ class Certainty:
             "units": self.units,
             "called_dead": self.called,
             "silent_so_far": self.unsure,
+            "near_firing": self.near,
             "confidence": 1 - ALPHA,
             "examples": self.examples,
             "seen_one_in": self.one_in,

@@ -18,7 +18,12 @@ from flatline.diagnose.chart import Chart
 from flatline.diagnose.states import STATES, States
 from flatline.sense.history import Autopsy
 
-Bool = npt.NDArray[np.bool_]
+#: Standard deviations of z within which a unit is close to firing. In MLPs on digits, of units that
+#: were silent on the whole training set and read another layer, 30 to 50 % of those closer than
+#: this fired again later, 29 % at 1 to 2, 10 % at 2 to 4, 4 % beyond; of those that read the data,
+#: none of 10,000 did, at any distance.
+CLOSE = 1.0
+
 Double = npt.NDArray[np.float64]
 
 
@@ -80,6 +85,15 @@ def comeback(chart: Chart, name: str, unit: int) -> Comeback:
         died,
         returned,
         moving(chart, name),
+    )
+
+
+def near(chart: Chart) -> int:
+    """Dead units close to firing, in layers whose inputs still move: many come back alone."""
+    return sum(
+        int((one.are("dead") & (one.margin >= -CLOSE)).sum())
+        for one in chart
+        if one.are("dead").any() and (moving(chart, one.site.name) or 0) > 0
     )
 
 

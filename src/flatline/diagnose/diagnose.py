@@ -12,6 +12,7 @@ from flatline.anatomy.site import Site
 from flatline.diagnose.causes import Causes, attribute
 from flatline.diagnose.certainty import Certainty, assess
 from flatline.diagnose.chart import Chart
+from flatline.diagnose.comeback import near
 from flatline.diagnose.findings import Finding, find, verdict
 from flatline.diagnose.states import States, judge
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
@@ -104,5 +105,5 @@ def diagnose(
     chart = Chart(list(states.values()), history or History(), thresholds)
     causes = attribute(chart)
     findings = find(replace(chart, causes=causes))
-    certainty = assess(chart.states, chart.history)
+    certainty = replace(assess(chart.states, chart.history), near=near(chart))
     return Diagnosis(states, causes, findings, verdict(findings), certainty)

@@ -82,9 +82,11 @@ def of_site(
     if first is not None:
         found.append(Moment(first, "born", {"units": states.site.units}))
     dead = states.since_step >= 0
-    for step, number in zip(*np.unique(states.since_step[dead], return_counts=True), strict=True):
-        exact = bool(states.since_exact[dead & (states.since_step == step)].all())
-        found.append(Moment(int(step), "died", {"units": int(number), "exact": exact}))
+    steps, which = np.unique(states.since_step[dead], return_inverse=True)
+    vague = np.bincount(which, ~states.since_exact[dead], minlength=len(steps))
+    numbers = np.bincount(which, minlength=len(steps))
+    for step, number, some in zip(steps.tolist(), numbers.tolist(), vague, strict=True):
+        found.append(Moment(step, "died", {"units": number, "exact": not some}))
     found.append(Moment(_end(history), "now", dict(states.counts())))
     return _in_order(found)
 

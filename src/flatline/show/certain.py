@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flatline.diagnose.certainty import ALPHA, CERTAIN_EXAMPLES, RATE
+from flatline.diagnose.comeback import CLOSE
 from flatline.diagnose.progress import ENOUGH
 from flatline.show.report import Report
 from flatline.show.text import count, number, percent
@@ -29,6 +30,17 @@ def sentences(report: Report) -> list[str]:
         f"Expected false calls: {_few(found.false_calls)}, if all of "
         f"{count(found.units, 'unit')} fired on {percent(RATE)} of examples.",
         *_exhausted(report),
+        *_near(report),
+    ]
+
+
+def _near(report: Report) -> list[str]:
+    number = report.certainty.near
+    if not number:
+        return []
+    return [
+        f"{number:,} {'lies' if number == 1 else 'lie'} within {CLOSE:g} standard deviation of "
+        "firing, in layers whose inputs still move: many such units come back by themselves."
     ]
 
 

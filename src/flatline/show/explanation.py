@@ -25,7 +25,7 @@ from flatline.record.recording import Recording
 from flatline.sense.history import Steps
 from flatline.show.entries import SiteReport, UnitReport, unit_report, unit_reports
 from flatline.show.plain import plain, version, write
-from flatline.show.report import SCHEMA, Report, build, judge
+from flatline.show.report import SCHEMA, UNITS, Report, build, judge
 from flatline.show.text import named
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ class Explanation:
         site: The site.
         unit: The unit; ``None`` when the whole site is explained.
         units: The units of the site that are not healthy, when the whole site is explained.
+        units_truncated: Their number, when not all are listed.
         story: What happened, by rising step.
         ways: How the unit's mean pre-activation went into silence.
         context: What the training was like around the death.
@@ -114,6 +115,7 @@ class Explanation:
     site: SiteReport
     unit: UnitReport | None = None
     units: tuple[UnitReport, ...] = ()
+    units_truncated: int | None = None
     story: tuple[Moment, ...] = ()
     ways: tuple[Way, ...] = ()
     context: tuple[Reading, ...] = ()
@@ -128,6 +130,7 @@ class Explanation:
         """The JSON explanation, in the types of JSON."""
         slim = replace(self.report, sites=(self.site,), units=(), metrics={}, exams=())
         whole = slim.to_dict()
+        more = {"units_truncated": self.units_truncated} if self.units_truncated else {}
         state = whole["sites"][0] if self.unit is None else vars(self.unit)
         said: dict[str, Any] = plain(
             {
@@ -145,6 +148,7 @@ class Explanation:
                 "upstream": [vars(one) for one in self.upstream],
                 "downstream": [vars(one) for one in self.downstream],
                 "units": [vars(one) for one in self.units],
+                **more,
                 "causes": self.causes,
                 "course": [{"step": step, **numbers} for step, numbers in self.course],
                 "findings": [
@@ -225,11 +229,12 @@ def explain(
         ),
     )
     if unit is None:
-        listed, _ = unit_reports([states], [causes], len(states.code))
+        listed, total = unit_reports([states], [causes], UNITS)
         died = Counter(CAUSES[code] for code in causes.code.tolist() if code >= 0)
         return replace(
             whole,
             units=listed,
+            units_truncated=total if total > len(listed) else None,
             story=of_site(states, chart.history, turns),
             findings=tuple(one for one in found.findings if site.name in one.sites),
             causes=dict(died.most_common()),

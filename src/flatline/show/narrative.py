@@ -164,6 +164,9 @@ class _Page(Sheet):
         body: list[RenderableType] = [self.table(heads, rows)]
         if left:
             body.append(self.text(f"and {count(left, 'unit')} more", "dim"))
+        if told.units_truncated is not None:
+            listed = f"{len(told.units):,} of {told.units_truncated:,}"
+            body.append(self.text(f"drawn from the {listed} units that are listed", "dim"))
         return self.section("Worst units", *body)
 
     def course(self, told: Explanation) -> RenderableType | None:

@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flatline.diagnose.comeback import Comeback
+from flatline.diagnose.comeback import CLOSE, Comeback
 from flatline.diagnose.story import Moment
 from flatline.show.explanation import Neighbour
 from flatline.show.text import NAME, clean, count, measured, named, percent
 
-#: Standard deviations of z within which a unit is close to firing.
-CLOSE = 1.0
 CAUSES = {
     "born-dead": "It showed no life at any step.",
     "step-too-large": "One update, or updates of that size, carried it past its threshold.",
