@@ -153,6 +153,18 @@ def test_a_spare_head_that_nothing_uses_is_no_fault():
     assert found(model) == {}
 
 
+def test_an_expert_that_nothing_is_sent_to_is_not_called_frozen():
+    def routed(net, x):
+        out = torch.zeros(len(x), 10)
+        for index, expert in enumerate(net.experts):
+            rows = (x[:, 20] * 0).long() == index  # all to the first one
+            out = out.index_add(0, rows.nonzero()[:, 0], expert(x[rows]))
+        return out
+
+    model = Net(routed, experts=nn.ModuleList([mlp(), mlp()]))
+    assert found(model) == {}
+
+
 def test_layers_cut_off_by_dead_units_are_not_called_frozen():
     model = mlp()
     nn.init.constant_(model[2].bias, -1e3)

@@ -76,7 +76,6 @@ class Node:
     Attributes:
         op: Its name; ``"?"`` where it was not seen.
         parents: The operators that made its arguments, data and parameters left out.
-        shape: Shape of its first result.
         module: The innermost module that was running; ``None`` outside all modules.
         layer: The layer that it is, if it has parameters.
         bend: The nonlinearity that it is, by its name in the table.
@@ -91,7 +90,6 @@ class Node:
 
     op: str
     parents: tuple[Node, ...] = ()
-    shape: tuple[int, ...] = ()
     module: int | None = None
     layer: Layer | None = None
     bend: str = ""
@@ -146,16 +144,20 @@ class Course:
             return None
 
         def after(out: Any) -> None:
-            results = tensors_of(out if isinstance(out, tuple | list) else (out,), {})
-            if not results:
-                return
-            node.shape = tuple(results[0].shape)
-            if node.layer is not None:
-                self.layers.append(node)
-            for result in results:
-                self._put(result, node)
+            try:
+                self._enter(node, out)
+            except Exception as error:
+                self.fault = error
 
         return after
+
+    def _enter(self, node: Node, out: Any) -> None:
+        """The call of ``node`` gave ``out``."""
+        results = tensors_of(out if isinstance(out, tuple | list) else (out,), {})
+        if node.layer is not None:
+            self.layers.append(node)
+        for result in results:
+            self._put(result, node)
 
     def _put(self, tensor: Tensor, node: Node) -> None:
         key, nodes = id(tensor), self._nodes
@@ -170,7 +172,10 @@ class Course:
         op = operators.base_name(func)
         if op == "detach" or op in operators.FRESH:
             return None  # what follows is data to whoever uses it
-        parents, shown, data = self._sorted(tensors_of(args, kwargs))
+        tensors = tensors_of(args, kwargs)
+        if any(x.is_nested for x in tensors):
+            return None
+        parents, shown, data = self._sorted(tensors)
         if not parents and not (shown and data):
             return None
         node = Node(op, tuple(node for _, node in parents), module=self._module)
@@ -208,7 +213,7 @@ class Course:
 
     def _unseen(self, x: Tensor) -> Node:
         """What made ``x`` was not looked at, as the inside of a recurrent layer is not."""
-        node = Node("?", shape=tuple(x.shape), module=self._module)
+        node = Node("?", module=self._module)
         self._put(x, node)
         return node
 
@@ -285,6 +290,6 @@ class Course:
 
 def _is_expanded(x: Tensor) -> bool:
     """Whether entries are repeated without memory of their own, as broadcasting does."""
-    if x.is_nested or x.layout is not torch.strided:
+    if x.layout is not torch.strided:
         return False
     return any(size > 1 and step == 0 for size, step in zip(x.shape, x.stride(), strict=True))
