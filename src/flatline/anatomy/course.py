@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,6 +86,8 @@ class Node:
         shown: What the observer made of the result, as the output of the model.
         broadcast: Its operands had different shapes.
         uses: Number of operators that took the result.
+        names: Names of the parameters that took part.
+        behind: What made data that took part, before it was detached.
     """
 
     op: str
@@ -99,7 +101,38 @@ class Node:
     data: Any = None
     shown: Any = None
     broadcast: bool = False
-    uses: int = field(default=0)
+    uses: int = 0
+    names: tuple[str, ...] = ()
+    behind: tuple[Node, ...] = ()
+
+
+_Made = dict[int, tuple[weakref.ref[Tensor], Node]]
+
+
+def _get(made: _Made, tensor: Tensor) -> Node | None:
+    known = made.get(id(tensor))
+    return known[1] if known is not None and known[0]() is tensor else None
+
+
+def _put(made: _Made, tensor: Tensor, node: Node) -> None:
+    """Remember what made a tensor for as long as it lives."""
+    key = id(tensor)
+
+    def forget(ref: weakref.ref[Tensor]) -> None:
+        if key in made and made[key][0] is ref:
+            del made[key]
+
+    made[key] = weakref.ref(tensor, forget), node
+
+
+def reached(loss: Node) -> set[str]:
+    """Names of the parameters that a loss depends on, detached or not."""
+    seen, waiting = {loss}, [loss]
+    for current in waiting:
+        fresh = {*current.parents, *current.behind} - seen
+        seen |= fresh
+        waiting += fresh
+    return {name for node in seen for name in node.names}
 
 
 class Course:
@@ -116,17 +149,18 @@ class Course:
         self.layers: list[Node] = []
         self._tracer = tracer
         self._measure = measure
-        self._nodes: dict[int, tuple[weakref.ref[Tensor], Node]] = {}
+        self._nodes: _Made = {}
+        self._detached: _Made = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._nodes.clear()
+        self._detached.clear()
         self.layers = []
 
     def node(self, tensor: Tensor) -> Node | None:
         """What made ``tensor``."""
-        known = self._nodes.get(id(tensor))
-        return known[1] if known is not None and known[0]() is tensor else None
+        return _get(self._nodes, tensor)
 
     def before(self, func: Any, args: Args, kwargs: Kwargs) -> Callable[[Any], None] | None:
         """Look at a call that is about to happen; the result is told its outcome.
@@ -157,29 +191,23 @@ class Course:
         if node.layer is not None:
             self.layers.append(node)
         for result in results:
-            self._put(result, node)
-
-    def _put(self, tensor: Tensor, node: Node) -> None:
-        key, nodes = id(tensor), self._nodes
-
-        def forget(ref: weakref.ref[Tensor]) -> None:
-            if key in nodes and nodes[key][0] is ref:
-                del nodes[key]
-
-        nodes[key] = weakref.ref(tensor, forget), node
+            # What follows a detached tensor takes it for data.
+            _put(self._detached if node.op == "detach" else self._nodes, result, node)
 
     def _look(self, func: Any, args: Args, kwargs: Kwargs) -> Node | None:
         op = operators.base_name(func)
-        if op == "detach" or op in operators.FRESH:
-            return None  # what follows is data to whoever uses it
         tensors = tensors_of(args, kwargs)
-        if any(x.is_nested for x in tensors):
+        if op in operators.FRESH or any(x.is_nested for x in tensors):
             return None
         parents, shown, data = self._sorted(tensors)
         if not parents and not (shown and data):
             return None
         node = Node(op, tuple(node for _, node in parents), module=self._module)
+        if op == "detach":
+            return node
         node.mixes = bool(shown or data)
+        node.names = tuple(one.name for _, label in shown for one in label.shown)
+        node.behind = tuple(cut for x in data if (cut := _get(self._detached, x)) is not None)
         for _, parent in parents:
             parent.uses += 1
         self._describe(node, args, kwargs, parents, data)
@@ -214,7 +242,7 @@ class Course:
     def _unseen(self, x: Tensor) -> Node:
         """What made ``x`` was not looked at, as the inside of a recurrent layer is not."""
         node = Node("?", module=self._module)
-        self._put(x, node)
+        _put(self._nodes, x, node)
         return node
 
     @property

@@ -8,7 +8,7 @@ parameter stays.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,14 +122,14 @@ class Parameters:
         self,
         every: Iterable[tuple[str, Tensor]],
         owned: Iterable[Tensor],
-        shown: Mapping[str, None] | set[str],
+        used: set[str],
     ) -> dict[str, Any]:
         """The evidence of the note ``"parameters"``, after the update.
 
         Args:
             every: All parameters of the models by name.
             owned: Parameters of all optimizers known.
-            shown: Names of parameters that an operator was given in some exam so far.
+            used: Names of parameters that some loss depended on so far, detached or not.
         """
         reading, self._reading = self._reading, Reading()
         every = list(every)
@@ -163,7 +163,7 @@ class Parameters:
         first = next((i for i, (_, p) in enumerate(every) if moved.get(id(p), False)), 0)
         before = {name for name, _ in every[:first]}
         found["leading"] = [kind for kind in IDLE if _names(lists[kind]) <= before]
-        unused = [(n, p) for n, p in every if n not in shown and p.requires_grad and p.grad is None]
+        unused = [(n, p) for n, p in every if n not in used and p.requires_grad and p.grad is None]
         found["unused"] = [name for name, _ in unused[:NAMED]]
         found["unused_elements"] = _count(p for _, p in unused)
         return found
