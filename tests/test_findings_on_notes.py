@@ -138,9 +138,10 @@ def test_a_fresh_layer_that_the_optimizer_lacks_is_forgotten(part):
     assert one.evidence["drawn"] == 1
 
 
-def test_a_fresh_layer_that_detach_cuts_off_is_forgotten():
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_fresh_layer_that_detach_cuts_off_is_forgotten(behind):
     model = mlp()
-    model[1].register_forward_hook(lambda _, args, out: out.detach())
+    model[behind].register_forward_hook(lambda _, args, out: out.detach())
     one = found(model)["frozen-parameters"]
     assert one.severity == "critical"  # 58 % of the model
     assert one.message.startswith("0.weight, 0.bias (")

@@ -88,6 +88,7 @@ class Node:
         uses: Number of operators that took the result.
         names: Names of the parameters that took part.
         behind: What made data that took part, before it was detached.
+        only_data: Whoever uses the result takes it for data.
     """
 
     op: str
@@ -104,6 +105,7 @@ class Node:
     uses: int = 0
     names: tuple[str, ...] = ()
     behind: tuple[Node, ...] = ()
+    only_data: bool = False
 
 
 _Made = dict[int, tuple[weakref.ref[Tensor], Node]]
@@ -191,8 +193,7 @@ class Course:
         if node.layer is not None:
             self.layers.append(node)
         for result in results:
-            # What follows a detached tensor takes it for data.
-            _put(self._detached if node.op == "detach" else self._nodes, result, node)
+            _put(self._detached if node.only_data else self._nodes, result, node)
 
     def _look(self, func: Any, args: Args, kwargs: Kwargs) -> Node | None:
         op = operators.base_name(func)
@@ -200,14 +201,13 @@ class Course:
         if op in operators.FRESH or any(x.is_nested for x in tensors):
             return None
         parents, shown, data = self._sorted(tensors)
-        if not parents and not (shown and data):
-            return None
-        node = Node(op, tuple(node for _, node in parents), module=self._module)
-        if op == "detach":
-            return node
+        cut = tuple(node for x in data if (node := _get(self._detached, x)) is not None)
+        node = Node(op, tuple(node for _, node in parents), module=self._module, behind=cut)
+        if op == "detach" or not (parents or (shown and data)):
+            node.only_data = True
+            return node if parents or cut else None
         node.mixes = bool(shown or data)
         node.names = tuple(one.name for _, label in shown for one in label.shown)
-        node.behind = tuple(cut for x in data if (cut := _get(self._detached, x)) is not None)
         for _, parent in parents:
             parent.uses += 1
         self._describe(node, args, kwargs, parents, data)
