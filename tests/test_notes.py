@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune
 from torch import nn
 from torch.utils.data import (
     BatchSampler,
@@ -229,6 +230,15 @@ def test_a_scaled_loss_in_low_precision_is_seen_through():
     found = next(evidence for _, kind, evidence in memory.notes if kind == "loss")
     assert (found["op"], found["last"], found["own"]) == ("nll", "none", "log_softmax")
     assert memory.losses == []
+
+
+def test_a_weight_that_is_computed_is_one_all_the_same():
+    masked = mlp()
+    torch.nn.utils.parametrizations.spectral_norm(masked[2])
+    torch.nn.utils.prune.random_unstructured(masked[0], "weight", 0.5)
+    found = noted(masked, cross_entropy)
+    assert (found["loss"]["last"], found["loss"]["width"]) == ("none", 3)
+    assert found["parameters"]["unused"] == found["parameters"]["no_gradient"] == []
 
 
 # -- stacked linear maps ----------------------------------------------------------------------

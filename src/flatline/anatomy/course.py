@@ -226,13 +226,10 @@ class Course:
         data: list[Tensor] = []
         for x in tensors:
             label = self._tracer.label(x)
-            if (node := self.node(x)) is not None:
+            if isinstance(label, Weights):  # constants are neither
+                shown.extend([(x, label)] if label.shown else [])
+            elif (node := self.node(x)) is not None:
                 parents.append((x, node))
-            elif isinstance(label, Weights):
-                if label.shown:
-                    shown.append((x, label))
-                elif not label.fresh:
-                    data.append(x)
             elif x.requires_grad and not isinstance(x, nn.Parameter):
                 parents.append((x, self._unseen(x)))
             elif not isinstance(x, nn.Parameter):
