@@ -113,7 +113,7 @@ def look(
     finally:
         attachment.remove()
         watcher.close()
-    assert recorder.losses == []
+    assert recorder.losses == [], recorder.losses
     places = watcher._atlas.settle()
     return Seen(
         {place.name: place.site(pulse.kind(place, False)) for place in places},

@@ -139,9 +139,10 @@ def test_a_fresh_layer_that_the_optimizer_lacks_is_forgotten(part):
     assert one.evidence["drawn"] == 1
 
 
-def test_a_fresh_layer_that_detach_cuts_off_is_forgotten():
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_fresh_layer_that_detach_cuts_off_is_forgotten(behind):
     model = mlp()
-    model[1].register_forward_hook(lambda _, args, out: out.detach())
+    model[behind].register_forward_hook(lambda _, args, out: out.detach())
     one = found(model)["frozen-parameters"]
     assert one.severity == "critical"  # 58 % of the model
     assert one.message.startswith("0.weight, 0.bias (")
@@ -151,6 +152,28 @@ def test_a_fresh_layer_that_detach_cuts_off_is_forgotten():
 
 def test_a_spare_head_that_nothing_uses_is_no_fault():
     model = Net(lambda net, x: net.inner(x), inner=mlp(), spare=nn.Linear(500, 500))
+    assert found(model) == {}
+
+
+def test_a_head_whose_output_no_loss_uses_is_no_fault():
+    def forward(net, x):
+        h = net.body(x)
+        net.pooled = torch.tanh(net.pooler(h))
+        return net.head(h)
+
+    model = Net(forward, body=mlp(outputs=32), pooler=nn.Linear(32, 300), head=nn.Linear(32, 10))
+    assert "frozen-parameters" not in found(model, steps=30)
+
+
+def test_an_expert_that_nothing_is_sent_to_is_not_called_frozen():
+    def routed(net, x):
+        out = torch.zeros(len(x), 10)
+        for index, expert in enumerate(net.experts):
+            rows = (x[:, 20] * 0).long() == index  # all to the first one
+            out = out.index_add(0, rows.nonzero()[:, 0], expert(x[rows]))
+        return out
+
+    model = Net(routed, experts=nn.ModuleList([mlp(), mlp()]))
     assert found(model) == {}
 
 
