@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,8 @@ ENOUGH = 5
 #: Steps before the fatal one in which a spike may have set it off: momentum carries it on.
 REACH = 3
 
+_NONE: Mapping[str, float] = {}
+
 
 class Context:
     """Answers questions about the steps and exams of one history, many at once.
@@ -29,8 +32,10 @@ class Context:
     """
 
     def __init__(self, history: History) -> None:
-        self._history = history
         steps = history.steps
+        self._examined = np.array([step for step, _ in history.exams], np.int64)
+        self._exams = [exam for _, exam in history.exams]
+        self._shrunk: dict[float, Double] = {}
         self._lr = _by_step(steps.step, steps.lr)
         self._loss = _by_step(steps.step, steps.loss)
         self._gradient = _by_step(steps.step, steps.gradient)
@@ -67,8 +72,7 @@ class Context:
 
     def largest(self, site: str, measure: str, first: Steps, last: Steps) -> Double:
         """Largest value of a site's measure at the exams of ``[first, last]``; NaN for none."""
-        step, value = self._history.measure(site, measure)
-        return _between(step, value, first, last)
+        return _between(*self._measure(site, measure), first, last)
 
     def data_shift(self, first: Steps, last: Steps) -> Double:
         """Largest change of the means of any data, at the exams of ``[first, last]``."""
@@ -78,12 +82,12 @@ class Context:
     def _data_shifts(self) -> tuple[Long, Double]:
         """Steps of exams, and the largest change at any site."""
         shifts = [
-            (step, np.nanmax([one.get("data_shift", np.nan) for one in sites.values()] + [-1.0]))
-            for step, sites in self._history.exams
+            max((one.get("data_shift", np.nan) for one in exam.values()), default=np.nan, key=_rank)
+            for exam in self._exams
         ]
-        table = np.array(shifts, np.float64).reshape(-1, 2)
-        table = table[table[:, 1] >= 0]
-        return table[:, 0].astype(np.int64), table[:, 1]
+        value = np.array(shifts, np.float64)
+        known = np.isfinite(value)
+        return self._examined[known], value[known]
 
     def decayed(self, site: str, step: Steps) -> Double:
         """Factor by which weight decay alone has shrunk the site's weights before each step.
@@ -91,13 +95,22 @@ class Context:
         It is the product of 1 − lr·λ, as SGD and decoupled decay apply it; the decay that Adam
         takes into its gradient does not act so and counts as unknown.
         """
-        exams, decay = self._history.measure(site, "decay")
-        if not len(exams):
+        last = (exam.get(site, _NONE).get("decay", np.nan) for exam in reversed(self._exams))
+        rate = next((decay for decay in last if np.isfinite(decay)), np.nan)
+        if np.isnan(rate):
             return np.full(len(step), np.nan)
-        lr = np.where(np.isfinite(self._lr), self._lr, 0.0)
-        logs = np.log1p(-np.clip(lr * decay[-1], 0, 0.999999))
-        total = np.concatenate([[0.0], np.cumsum(logs)])
-        return np.asarray(np.exp(total[np.clip(step.astype(np.int64), 0, len(logs))]))
+        if rate not in self._shrunk:
+            lr = np.where(np.isfinite(self._lr), self._lr, 0.0)
+            logs = np.log1p(-np.clip(lr * rate, 0, 0.999999))
+            self._shrunk[rate] = np.exp(np.concatenate([[0.0], np.cumsum(logs)]))
+        whole = self._shrunk[rate]
+        return np.asarray(whole[np.clip(step.astype(np.int64), 0, len(whole) - 1)])
+
+    def _measure(self, site: str, name: str) -> tuple[Long, Double]:
+        """Exams at which a site's measure was taken, and its values."""
+        value = np.array([exam.get(site, _NONE).get(name, np.nan) for exam in self._exams])
+        known = np.isfinite(value)
+        return self._examined[known], value[known]
 
 
 class Peaks:
@@ -138,6 +151,11 @@ class Peaks:
             last = stop[rows] - (1 << int(power))
             found[rows] = np.maximum(level[start[rows]], level[last])
         return np.where(np.isfinite(found), found, np.nan)
+
+
+def _rank(value: float) -> float:
+    """NaN below all numbers."""
+    return value if value == value else -np.inf
 
 
 def _between(step: Long, value: Double, first: Steps, last: Steps) -> Double:
