@@ -1,8 +1,8 @@
-"""Measure what the diagnosis of a run with a million units costs, in seconds of one core and memory.
+"""Measure what the diagnosis of a run with a million units costs, in seconds and memory.
 
 ``python -m benchmarks.diagnosis`` makes up recordings of such a run, a wide one of a hundred sites
 and a deep one of four hundred, with every kind of sick unit, deaths at many steps, 500 exams and
-100,000 steps; diagnoses each in a process of its own; and writes
+100,000 steps; diagnoses each in a process of its own, whose own time is told; and writes
 ``benchmarks/results/diagnosis-cpu.json``. The exit status is 1 when a bound is not met.
 """
 

@@ -636,3 +636,18 @@ def test_the_first_loss_that_is_no_number_is_noted():
     assert [note for note in memory.notes if note[1] == "nonfinite"] == [
         (2, "nonfinite", {"what": "loss"})
     ]
+
+
+# -- compiled ---------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_model_is_noted_as_an_ordinary_one_is():
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 3), nn.Softmax(1))
+    plain = noted(model, cross_entropy, steps=2)
+    compiled = torch.compile(model, backend="eager")
+    again = noted(compiled, cross_entropy, steps=2)
+    assert again["stacked"] == plain["stacked"]
+    for name in ("op", "last", "own", "width"):
+        assert again["loss"][name] == plain["loss"][name]
+    assert again["parameters"]["trained"] == plain["parameters"]["trained"]

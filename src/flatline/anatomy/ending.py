@@ -22,13 +22,12 @@ _SAME = frozenset(
         *("constant_pad_nd", "bias", "masked_fill"),
     ]
 )
-#: Change scale and offset alone, or average neighbours.
-_AFFINE = frozenset(
-    [
-        *("add", "sub", "rsub", "mul", "div", "neg", "mean", "sum", "_adaptive_avg_pool2d"),
-        *("avg_pool1d", "avg_pool2d", "avg_pool3d"),
-    ]
-)
+#: Average neighbours.
+_AVERAGING = frozenset(["mean", "avg_pool1d", "avg_pool2d", "avg_pool3d", "_adaptive_avg_pool2d"])
+#: Change scale and offset alone.
+_AFFINE = _AVERAGING | {"add", "sub", "rsub", "mul", "div", "neg", "sum"}
+#: Numbers that are added only to keep a logarithm from 0.
+_TINY = 1e-3
 #: Put several tensors beside each other.
 _JOINING = frozenset(["cat", "stack"])
 _LOGARITHMS = {"log": "log", "log1p": "log", "log_sigmoid_forward": "sigmoid"}
@@ -221,8 +220,14 @@ def _bend(node: Node, depth: int = 0) -> _Bend:
             return _joined(node, scaled, depth)
         if not node.parents or not (affine or node.op in _SAME or _is_guard(node)):
             return _Bend(None, None, scaled)
-        scaled |= affine and node.op not in ("mean", "_adaptive_avg_pool2d")
+        scaled |= affine and _rescales(node)
         (node,) = node.parents
+
+
+def _rescales(node: Node) -> bool:
+    """Whether a change of scale or offset changes what a nonlinearity can give."""
+    guards = node.op in ("add", "sub") and node.number is not None and abs(node.number) <= _TINY
+    return not guards and node.op not in _AVERAGING
 
 
 def _width(node: Node) -> int | None:
@@ -240,8 +245,13 @@ def _joined(node: Node, scaled: bool, depth: int) -> _Bend:
     """Several tensors in one."""
     first = node.parents[0]
     if node.op in ("div", "mul") and any(first in _towards(one) for one in node.parents[1:]):
-        return replace(_bend(first, depth), scaled=True)  # divided by its own sum
-    if depth > 3 or node.op not in _JOINING | {"add", "sub"}:
+        whole, *_ = node.parents[1:]
+        bend = _bend(first, depth)  # shares of a sum: those of a softmax stay what they are
+        return replace(bend, scaled=bend.scaled or (bend.name, whole.op) != ("softmax", "sum"))
+    related = any(
+        one in _towards(other) for one in node.parents for other in node.parents if one is not other
+    )
+    if related or depth > 3 or node.op not in _JOINING | {"add", "sub"}:
         return _Bend(None, None, scaled)
     found = [_bend(parent, depth + 1) for parent in node.parents]
     names = {one.name for one in found}

@@ -36,6 +36,18 @@ class Thresholds:
     warning_share: float = _number(0.05, 0, 1, "share of a site's units for a warning")
     critical_share: float = _number(0.30, 0, 1, "share of a hidden site's units that is critical")
     critical_units: int = _number(8, 1, 1e9, "units a hidden site needs for a critical share")
+    learned: float = _number(
+        0.25, 0, 1, "part of the first loss that is gone at the end of a run that has learned"
+    )
+    idle_share: float = _number(
+        0.05, 0, 1, "share of a model's parameters that cannot learn for a warning"
+    )
+    out_of_reach: float = _number(
+        0.05, 0, 1, "part of the targets that the last nonlinearity cannot give, for a warning"
+    )
+    withered: float = _number(
+        0.1, 0, 1, "weights, in those at the start, that decay has driven to nothing"
+    )
     spike_ratio: float = _number(
         4, 1, 1e9, "gradient norm, in medians of the steps before, that counts as a spike"
     )

@@ -17,8 +17,14 @@ Evidence = dict[str, Any]
 IGNORED = -100
 #: More kinds of targets than this are no classes.
 CLASSES = 4096
+#: Sums of shares differ from 1 by no more.
+ROUNDING = 1e-2
 #: Exams whose numbers are noted in any case.
 FIRST = 3
+_TARGETS = (
+    *("target_integer", "target_low", "target_high", "target_classes", "target_spread"),
+    "target_off_one",
+)
 _STRUCTURE = ("op", "last", "own", "width", "scaled", "broadcast")
 
 
@@ -66,15 +72,14 @@ def _outputs(numbers: Numbers | None) -> Evidence:
 
 
 def _targets(numbers: Numbers | None) -> Evidence:
-    names = ("target_integer", "target_low", "target_high", "target_classes", "target_spread")
     if numbers is None:
-        return dict.fromkeys(names)
+        return dict.fromkeys(_TARGETS)
     rows = numbers.rows
     if numbers.whole and rows.shape[1] == 1:  # indices of classes
         rows = rows[rows[:, 0] != IGNORED]
     numbers = Numbers(numbers.shape, numbers.whole, rows)
     if not rows.size:
-        return dict.fromkeys(names)
+        return dict.fromkeys(_TARGETS)
     classes = numbers.distinct if numbers.integer else None
     return {
         "target_integer": numbers.integer,
@@ -82,7 +87,16 @@ def _targets(numbers: Numbers | None) -> Evidence:
         "target_high": _finite(numbers.high),
         "target_classes": classes if classes is not None and classes <= CLASSES else None,
         "target_spread": _finite(numbers.spread),
+        "target_off_one": _off_one(numbers),
     }
+
+
+def _off_one(numbers: Numbers) -> float | None:
+    """Share of rows of several targets that do not add up to 1; ``None`` where there are none."""
+    rows = numbers.rows
+    if len(numbers.shape) != 2 or rows.shape[1] < 2 or rows.shape[1] != numbers.shape[1]:
+        return None
+    return float(np.mean(np.abs(rows.sum(axis=1, dtype=np.float64) - 1) > ROUNDING))
 
 
 def _widened(before: Mapping[str, Any], now: Evidence) -> Evidence:

@@ -6,7 +6,9 @@ Each note has a kind and plain data:
     At an exam, again when it changed: ``total`` tensors and ``elements``, elements that this update
     ``trained``, and names (at most 100) with their ``…_elements``: ``frozen``
     (``requires_grad=False``), ``unowned`` (in no optimizer), ``no_gradient`` (owned, gradient
-    missing or all 0), ``still`` (gradient not 0, yet not changed), and ``unused`` by any operator.
+    missing or all 0), ``still`` (gradient not 0, yet not changed), ``unused`` by any operator.
+    ``drawn`` says which of these lists look as if they had just been initialised, ``leading``
+    which of them come before all that moved.
 ``loss``
     At the first exams, again when it changed: see :mod:`flatline.sense.lossside`.
 ``stacked``

@@ -16,8 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flatline.sense.drawn import looks_drawn
+
 #: Entries of each parameter that are compared.
 ENTRIES = 64
+#: Lists of parameters that do not move although they ask for a gradient.
+IDLE = ("unowned", "no_gradient", "still")
 #: Names that a list holds at most.
 NAMED = 100
 
@@ -73,6 +77,7 @@ class Parameters:
     def __init__(self) -> None:
         self._reading = Reading()
         self._suspects: set[int] = set()
+        self._drawn: dict[tuple[str, ...], bool] = {}
 
     def discard(self) -> None:
         """Drop what was read in an exam that is not concluded."""
@@ -152,9 +157,25 @@ class Parameters:
         for name, members in lists.items():
             found[name] = [one for one, _ in members[:NAMED]]
             found[f"{name}_elements"] = _count(p for _, p in members)
-        idle = [n for n, p in every if p.requires_grad and n not in shown and p.grad is None]
-        found["unused"] = idle[:NAMED]
+        found["drawn"] = [name for name in IDLE if self._looks_drawn(lists[name])]
+        first = next((i for i, (_, p) in enumerate(every) if moved.get(id(p), False)), 0)
+        before = {name for name, _ in every[:first]}
+        found["leading"] = [kind for kind in IDLE if _names(lists[kind]) <= before]
+        unused = [(n, p) for n, p in every if n not in shown and p.requires_grad and p.grad is None]
+        found["unused"] = [name for name, _ in unused[:NAMED]]
+        found["unused_elements"] = _count(p for _, p in unused)
         return found
+
+    def _looks_drawn(self, members: Sequence[tuple[str, Tensor]]) -> bool:
+        """Whether parameters that do not move look as if just drawn; judged once."""
+        key = tuple(name for name, _ in members)
+        if key not in self._drawn:
+            self._drawn[key] = looks_drawn(p for _, p in members if is_plain(p))
+        return self._drawn[key]
+
+
+def _names(members: Sequence[tuple[str, Tensor]]) -> set[str]:
+    return {name for name, _ in members}
 
 
 def _count(parameters: Iterable[Tensor]) -> int:
