@@ -153,6 +153,28 @@ def test_a_spare_head_that_nothing_uses_is_no_fault():
     assert found(model) == {}
 
 
+def test_a_head_whose_output_no_loss_uses_is_no_fault():
+    def forward(net, x):
+        h = net.body(x)
+        net.pooled = torch.tanh(net.pooler(h))
+        return net.head(h)
+
+    model = Net(forward, body=mlp(outputs=32), pooler=nn.Linear(32, 300), head=nn.Linear(32, 10))
+    assert "frozen-parameters" not in found(model, steps=30)
+
+
+def test_an_expert_that_nothing_is_sent_to_is_not_called_frozen():
+    def routed(net, x):
+        out = torch.zeros(len(x), 10)
+        for index, expert in enumerate(net.experts):
+            rows = (x[:, 20] * 0).long() == index  # all to the first one
+            out = out.index_add(0, rows.nonzero()[:, 0], expert(x[rows]))
+        return out
+
+    model = Net(routed, experts=nn.ModuleList([mlp(), mlp()]))
+    assert found(model) == {}
+
+
 def test_layers_cut_off_by_dead_units_are_not_called_frozen():
     model = mlp()
     nn.init.constant_(model[2].bias, -1e3)

@@ -18,6 +18,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+import flatline
 from looking import Net
 from watching import watched
 
@@ -379,6 +380,21 @@ def test_tied_weights_count_once():
     found = parameters_of(tied, lambda out: cross_entropy(out[:, :3]))
     assert found["total"] == 4
     assert found["no_gradient"] == ["down.bias"]
+
+
+def test_what_an_optimizer_that_is_not_watched_moves_is_not_unowned():
+    torch.manual_seed(0)
+    model = nn.Sequential(mlp(), nn.Linear(3, 3))
+    first, second = plain_sgd(model[0].parameters()), plain_sgd(model[1].parameters())
+    with flatline.Monitor(model, first, budget=1.0) as monitor:
+        for _ in range(6):
+            model.zero_grad()
+            cross_entropy(model(X)).backward()
+            first.step()
+            second.step()
+    notes = monitor._watch.store.load(monitor._watch.writer.id).notes
+    found = [note.evidence["unowned"] for note in notes if note.kind == "parameters"]
+    assert found == [["1.weight", "1.bias"], []]
 
 
 def test_two_optimizers_own_what_each_updates():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,7 +76,6 @@ class Node:
     Attributes:
         op: Its name; ``"?"`` where it was not seen.
         parents: The operators that made its arguments, data and parameters left out.
-        shape: Shape of its first result.
         module: The innermost module that was running; ``None`` outside all modules.
         layer: The layer that it is, if it has parameters.
         bend: The nonlinearity that it is, by its name in the table.
@@ -87,11 +86,12 @@ class Node:
         shown: What the observer made of the result, as the output of the model.
         broadcast: Its operands had different shapes.
         uses: Number of operators that took the result.
+        names: Names of the parameters that took part.
+        behind: What made data that took part, before it was detached.
     """
 
     op: str
     parents: tuple[Node, ...] = ()
-    shape: tuple[int, ...] = ()
     module: int | None = None
     layer: Layer | None = None
     bend: str = ""
@@ -101,7 +101,38 @@ class Node:
     data: Any = None
     shown: Any = None
     broadcast: bool = False
-    uses: int = field(default=0)
+    uses: int = 0
+    names: tuple[str, ...] = ()
+    behind: tuple[Node, ...] = ()
+
+
+_Made = dict[int, tuple[weakref.ref[Tensor], Node]]
+
+
+def _get(made: _Made, tensor: Tensor) -> Node | None:
+    known = made.get(id(tensor))
+    return known[1] if known is not None and known[0]() is tensor else None
+
+
+def _put(made: _Made, tensor: Tensor, node: Node) -> None:
+    """Remember what made a tensor for as long as it lives."""
+    key = id(tensor)
+
+    def forget(ref: weakref.ref[Tensor]) -> None:
+        if key in made and made[key][0] is ref:
+            del made[key]
+
+    made[key] = weakref.ref(tensor, forget), node
+
+
+def reached(loss: Node) -> set[str]:
+    """Names of the parameters that a loss depends on, detached or not."""
+    seen, waiting = {loss}, [loss]
+    for current in waiting:
+        fresh = {*current.parents, *current.behind} - seen
+        seen |= fresh
+        waiting += fresh
+    return {name for node in seen for name in node.names}
 
 
 class Course:
@@ -118,17 +149,18 @@ class Course:
         self.layers: list[Node] = []
         self._tracer = tracer
         self._measure = measure
-        self._nodes: dict[int, tuple[weakref.ref[Tensor], Node]] = {}
+        self._nodes: _Made = {}
+        self._detached: _Made = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._nodes.clear()
+        self._detached.clear()
         self.layers = []
 
     def node(self, tensor: Tensor) -> Node | None:
         """What made ``tensor``."""
-        known = self._nodes.get(id(tensor))
-        return known[1] if known is not None and known[0]() is tensor else None
+        return _get(self._nodes, tensor)
 
     def before(self, func: Any, args: Args, kwargs: Kwargs) -> Callable[[Any], None] | None:
         """Look at a call that is about to happen; the result is told its outcome.
@@ -146,35 +178,36 @@ class Course:
             return None
 
         def after(out: Any) -> None:
-            results = tensors_of(out if isinstance(out, tuple | list) else (out,), {})
-            if not results:
-                return
-            node.shape = tuple(results[0].shape)
-            if node.layer is not None:
-                self.layers.append(node)
-            for result in results:
-                self._put(result, node)
+            try:
+                self._enter(node, out)
+            except Exception as error:
+                self.fault = error
 
         return after
 
-    def _put(self, tensor: Tensor, node: Node) -> None:
-        key, nodes = id(tensor), self._nodes
-
-        def forget(ref: weakref.ref[Tensor]) -> None:
-            if key in nodes and nodes[key][0] is ref:
-                del nodes[key]
-
-        nodes[key] = weakref.ref(tensor, forget), node
+    def _enter(self, node: Node, out: Any) -> None:
+        """The call of ``node`` gave ``out``."""
+        results = tensors_of(out if isinstance(out, tuple | list) else (out,), {})
+        if node.layer is not None:
+            self.layers.append(node)
+        for result in results:
+            # What follows a detached tensor takes it for data.
+            _put(self._detached if node.op == "detach" else self._nodes, result, node)
 
     def _look(self, func: Any, args: Args, kwargs: Kwargs) -> Node | None:
         op = operators.base_name(func)
-        if op == "detach" or op in operators.FRESH:
-            return None  # what follows is data to whoever uses it
-        parents, shown, data = self._sorted(tensors_of(args, kwargs))
+        tensors = tensors_of(args, kwargs)
+        if op in operators.FRESH or any(x.is_nested for x in tensors):
+            return None
+        parents, shown, data = self._sorted(tensors)
         if not parents and not (shown and data):
             return None
         node = Node(op, tuple(node for _, node in parents), module=self._module)
+        if op == "detach":
+            return node
         node.mixes = bool(shown or data)
+        node.names = tuple(one.name for _, label in shown for one in label.shown)
+        node.behind = tuple(cut for x in data if (cut := _get(self._detached, x)) is not None)
         for _, parent in parents:
             parent.uses += 1
         self._describe(node, args, kwargs, parents, data)
@@ -208,8 +241,8 @@ class Course:
 
     def _unseen(self, x: Tensor) -> Node:
         """What made ``x`` was not looked at, as the inside of a recurrent layer is not."""
-        node = Node("?", shape=tuple(x.shape), module=self._module)
-        self._put(x, node)
+        node = Node("?", module=self._module)
+        _put(self._nodes, x, node)
         return node
 
     @property
@@ -285,6 +318,6 @@ class Course:
 
 def _is_expanded(x: Tensor) -> bool:
     """Whether entries are repeated without memory of their own, as broadcasting does."""
-    if x.is_nested or x.layout is not torch.strided:
+    if x.layout is not torch.strided:
         return False
     return any(size > 1 and step == 0 for size, step in zip(x.shape, x.stride(), strict=True))

@@ -188,9 +188,9 @@ class Names:
         return None if known is None else known[0]()
 
     def parameters(self) -> list[tuple[str, Tensor]]:
-        """All parameters that are alive, each once, with their names."""
+        """All parameters that are alive and have a shape, each once, with their names."""
         known = ((name, ref()) for ref, name in self._parameters.values())
-        return [(name, parameter) for name, parameter in known if parameter is not None]
+        return [(name, one) for name, one in known if one is not None and not is_lazy(one)]
 
     def idle(self, called: Container[str], shown: Container[str]) -> list[str]:
         """The outermost modules with parameters that did nothing.

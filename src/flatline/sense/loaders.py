@@ -67,7 +67,7 @@ def _examples(loader: DataLoader[Any], sampler: Any) -> int | None:
         if isinstance(sampler, SubsetRandomSampler):
             return len(sampler)
         return len(loader.dataset)  # type: ignore[arg-type]
-    except TypeError:
+    except Exception:  # what a data set without a length raises is its own affair
         return None
 
 

@@ -6,7 +6,7 @@ Each note has a kind and plain data:
     At an exam, again when it changed: ``total`` tensors and ``elements``, elements that this update
     ``trained``, and names (at most 100) with their ``…_elements``: ``frozen``
     (``requires_grad=False``), ``unowned`` (in no optimizer), ``no_gradient`` (owned, gradient
-    missing or all 0), ``still`` (gradient not 0, yet not changed), ``unused`` by any operator.
+    missing or all 0), ``still`` (gradient not 0, yet not changed), ``unused`` by any loss.
     ``drawn`` says which of these lists look as if they had just been initialised, ``leading``
     which of them come before all that moved.
 ``loss``
@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flatline.anatomy.course import reached
 from flatline.anatomy.ending import ending
 from flatline.anatomy.roots import Names, parameters_of
 from flatline.anatomy.stacked import stacked
@@ -62,6 +63,8 @@ class Notes:
         self._loss = LossSide()
         self._written: dict[str, Mapping[str, Any]] = {}
         self._ended = False
+        self._reached: set[str] = set()
+        self._lost_way = False
         self._pending: list[Callable[[], None]] = []
 
     def _note(self, step: int, kind: str, evidence: Mapping[str, Any] | None) -> None:
@@ -76,12 +79,15 @@ class Notes:
         """``backward()`` is about to run on ``tensors`` in an exam."""
         if exam.course.fault is not None:
             raise exam.course.fault
-        loss = tensors if isinstance(tensors, Tensor) else next(iter(tensors), None)
-        node = None if loss is None else exam.course.node(loss)
-        if node is None or self._ended:
+        losses = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+        nodes = [node for loss in losses if (node := exam.course.node(loss)) is not None]
+        self._lost_way |= len(nodes) < len(losses)
+        for node in nodes:
+            self._reached |= reached(node)
+        if not nodes or self._ended:
             return
         self._ended = True
-        found = ending(node)
+        found = ending(nodes[0])
         self._pending.append(lambda: self._note(step, "loss", self._loss.describe(found)))
         if "stacked" not in self._written and (pairs := stacked(exam.course.layers)):
             self._note(
@@ -120,7 +126,8 @@ class Notes:
         for write in pending:
             write()
         owned = parameters_of(all_of)
-        found = self._parameters.conclude(names.parameters(), owned, shown)
+        used = shown if self._lost_way else shown & self._reached
+        found = self._parameters.conclude(names.parameters(), owned, used)
         self._note(step, "parameters", found)
         self._settings(step, all_of)
         if "stale" not in self._written:

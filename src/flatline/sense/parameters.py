@@ -8,7 +8,7 @@ parameter stays.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,8 @@ class Parameters:
         self._reading = Reading()
         self._suspects: set[int] = set()
         self._drawn: dict[tuple[str, ...], bool] = {}
+        self._elsewhere: dict[str, Tensor] = {}
+        self._others: set[str] = set()
 
     def discard(self) -> None:
         """Drop what was read in an exam that is not concluded."""
@@ -120,14 +122,14 @@ class Parameters:
         self,
         every: Iterable[tuple[str, Tensor]],
         owned: Iterable[Tensor],
-        shown: Mapping[str, None] | set[str],
+        used: set[str],
     ) -> dict[str, Any]:
         """The evidence of the note ``"parameters"``, after the update.
 
         Args:
             every: All parameters of the models by name.
             owned: Parameters of all optimizers known.
-            shown: Names of parameters that an operator was given in some exam so far.
+            used: Names of parameters that some loss depended on so far, detached or not.
         """
         reading, self._reading = self._reading, Reading()
         every = list(every)
@@ -141,7 +143,7 @@ class Parameters:
         self._suspects = {key for key in compared if not moved[key]}
         lists: dict[str, list[tuple[str, Tensor]]] = {
             "frozen": [(n, p) for n, p in every if not p.requires_grad],
-            "unowned": [(n, p) for n, p in every if p.requires_grad and id(p) not in theirs],
+            "unowned": self._unowned((n, p) for n, p in every if id(p) not in theirs),
             "no_gradient": [
                 (n, p)
                 for n, p in every
@@ -161,10 +163,24 @@ class Parameters:
         first = next((i for i, (_, p) in enumerate(every) if moved.get(id(p), False)), 0)
         before = {name for name, _ in every[:first]}
         found["leading"] = [kind for kind in IDLE if _names(lists[kind]) <= before]
-        unused = [(n, p) for n, p in every if n not in shown and p.requires_grad and p.grad is None]
+        unused = [(n, p) for n, p in every if n not in used and p.requires_grad and p.grad is None]
         found["unused"] = [name for name, _ in unused[:NAMED]]
         found["unused_elements"] = _count(p for _, p in unused)
         return found
+
+    def _unowned(self, members: Iterable[tuple[str, Tensor]]) -> list[tuple[str, Tensor]]:
+        """Those that ask for a gradient, and that nobody else was seen to move."""
+        asking = [(name, one) for name, one in members if one.requires_grad]
+        for name, one in asking:
+            if not is_plain(one) or name in self._others:
+                continue
+            before, now = self._elsewhere.get(name), entries(one)
+            if before is None:
+                self._elsewhere[name] = now.clone()
+            elif before.shape != now.shape or not torch.equal(before, now):
+                self._others.add(name)  # by an optimizer that is not watched, or as a copy
+                del self._elsewhere[name]
+        return [(name, one) for name, one in asking if name not in self._others]
 
     def _looks_drawn(self, members: Sequence[tuple[str, Tensor]]) -> bool:
         """Whether parameters that do not move look as if just drawn; judged once."""

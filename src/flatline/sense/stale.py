@@ -28,18 +28,24 @@ class _Probe:
     """Gradients of one optimizer as an update left them."""
 
     optimizer: weakref.ref[torch.optim.Optimizer]
-    kept: list[tuple[weakref.ref[Tensor], int, Tensor]]
+    parameters: list[weakref.ref[Tensor]]
+    addresses: list[int]
+    before: Tensor
     steps: int = 0
     asked: bool = field(default=False)
     reset: bool = field(default=False)
 
+    def now(self) -> Tensor | None:
+        """The same entries now; ``None`` where a gradient is gone or is a new tensor."""
+        gradients = [None if (one := ref()) is None else one.grad for ref in self.parameters]
+        found = [one for one in gradients if one is not None]
+        if [one.data_ptr() for one in found] != self.addresses:
+            return None
+        return torch.cat([entries(one, _ENTRIES) for one in found])
+
 
 class Stale:
-    """Looks for gradients that outlive the reset between two updates.
-
-    Attributes:
-        found: Optimizers whose gradients are never reset: class and steps in a row.
-    """
+    """Looks for gradients that are still there after the update that used them."""
 
     def __init__(self) -> None:
         self._probes: dict[int, _Probe] = {}
@@ -56,60 +62,45 @@ class Stale:
                 self._arm(optimizer, 0)
 
     def _arm(self, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        kept = _kept(optimizer)
-        if kept:
-            self._probes[id(optimizer)] = _Probe(weakref.ref(optimizer), kept, steps)
+        pairs = _some(optimizer)
+        if not pairs:
+            return
+        before = torch.cat([entries(gradient, _ENTRIES) for _, gradient in pairs])
+        if not bool(before.any()):
+            return
+        owners = [weakref.ref(owner) for owner, _ in pairs]
+        addresses = [gradient.data_ptr() for _, gradient in pairs]
+        self._probes[id(optimizer)] = _Probe(
+            weakref.ref(optimizer), owners, addresses, before, steps
+        )
 
     def backward(self) -> None:
         """A backward pass is about to begin."""
         for probe in self._probes.values():
             if not probe.reset:
-                probe.reset = _differs(probe) if not probe.asked else _is_reset(probe)
+                now = probe.now()
+                same = now is not None and (probe.asked or torch.equal(now, probe.before))
+                probe.reset = now is None or not same or not bool(now.any())
                 probe.asked = True
 
     def stepped(self, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
         """An optimizer has updated again; the evidence of the note once it is certain."""
         probe = self._probes.pop(id(optimizer), None)
-        if probe is None or probe.optimizer() is not optimizer:
+        if probe is None or probe.optimizer() is not optimizer or probe.reset or not probe.asked:
             return None
-        if probe.reset or not probe.asked or not _differs(probe) or _is_reset(probe):
-            return None
+        now = probe.now()
+        if now is None or torch.equal(now, probe.before):
+            return None  # that pass added nothing
         if probe.steps + 1 >= CERTAIN:
             return {"optimizer": type(optimizer).__name__, "steps": probe.steps + 1}
         self._arm(optimizer, probe.steps + 1)
         return None
 
 
-def _kept(optimizer: torch.optim.Optimizer) -> list[tuple[weakref.ref[Tensor], int, Tensor]]:
-    """Entries of a few gradients that are not 0, and where these lie."""
-    kept: list[tuple[weakref.ref[Tensor], int, Tensor]] = []
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            gradient = parameter.grad
-            if len(kept) < _PARAMETERS and gradient is not None and is_plain(gradient):
-                some = entries(gradient, _ENTRIES).clone()
-                if bool(some.any()):
-                    kept.append((weakref.ref(parameter), gradient.data_ptr(), some))
-    return kept
-
-
-def _differs(probe: _Probe) -> bool:
-    """Whether any of the gradients is another one than the update used."""
-    for ref, _, before in probe.kept:
-        parameter = ref()
-        gradient = None if parameter is None else parameter.grad
-        if gradient is None or not torch.equal(entries(gradient, _ENTRIES), before):
-            return True
-    return False
-
-
-def _is_reset(probe: _Probe) -> bool:
-    """Whether any of the gradients is gone, 0, or a new tensor."""
-    for ref, address, _ in probe.kept:
-        parameter = ref()
-        gradient = None if parameter is None else parameter.grad
-        if gradient is None or gradient.data_ptr() != address:
-            return True
-        if not bool(entries(gradient, _ENTRIES).any()):
-            return True
-    return False
+def _some(optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
+    """A few parameters with plain gradients of one device and type."""
+    every = (one for group in optimizer.param_groups for one in group["params"])
+    pairs = [(one, one.grad) for one in every if one.grad is not None and is_plain(one.grad)]
+    kind = [(gradient.device, gradient.dtype) for _, gradient in pairs[:1]]
+    alike = [pair for pair in pairs if [(pair[1].device, pair[1].dtype)] == kind]
+    return alike[:_PARAMETERS]

@@ -14,7 +14,7 @@ from flatline.diagnose.findings.harm import has_learned
 from flatline.diagnose.names import STATES
 from flatline.diagnose.states import States
 
-#: Exams that must agree before the lack of a gradient means anything.
+#: Exams that must agree.
 _EXAMS = 2
 _WHY = {
     "unowned": "were given to no optimizer",
@@ -43,8 +43,9 @@ def frozen_parameters(chart: Chart) -> Finding | None:
     learn; a part without a gradient is a warning from 5 % of the model. Avoids: what was frozen by
     ``requires_grad=False``, and parts that were trained before and are left out (a backbone, or
     everything but adapters), which are ``info``; what no operator uses, such as a spare head; what
-    has no gradient because all units behind it are silent; gradients that are 0 at the first step
-    alone, as next to a layer that starts at 0; and the ends of schedules, where nothing moves.
+    has no gradient because all units behind it are silent, or no example was sent there; gradients
+    that are 0 at the first step alone, as next to a layer that starts at 0; and the ends of
+    schedules, where nothing moves.
     """
     notes = [note.evidence for note in chart.history.notes if note.kind == "parameters"]
     if not notes or not max(note["trained"] for note in notes):
@@ -73,9 +74,10 @@ def frozen_parameters(chart: Chart) -> Finding | None:
 def _part(chart: Chart, notes: Sequence[Mapping[str, Any]], kind: str) -> _Part | None:
     """What stayed in all exams for one reason."""
     last = notes[-1]
-    always = set.intersection(*(set(note[kind]) for note in notes))
-    names = tuple(name for name in last[kind] if name in always and name not in last["unused"])
-    if not names or (kind in ("no_gradient", "still") and not _is_sure(chart)):
+    always = set.intersection(*(set(note[kind]) for note in notes)) - set(last["unused"])
+    idle = _unvisited(chart) if kind == "no_gradient" else set()
+    names = tuple(name for name in last[kind] if name in always and _module(name) not in idle)
+    if not names or (kind != "frozen" and not _is_sure(chart, kind)):
         return None
     elements = min(note[f"{kind}_elements"] for note in notes)
     unused = last["unused_elements"] if set(last[kind]) & set(last["unused"]) else 0
@@ -83,10 +85,21 @@ def _part(chart: Chart, notes: Sequence[Mapping[str, Any]], kind: str) -> _Part 
     return _Part(kind, names, share, _severity(chart, last, kind, share))
 
 
-def _is_sure(chart: Chart) -> bool:
-    """Whether gradients that were missing say anything of the parameters themselves."""
+def _is_sure(chart: Chart, kind: str) -> bool:
+    """Whether there were exams enough, and nothing else explains that a gradient was missing."""
     exams = chart.history.facts.get("overhead", {}).get("exams", len(chart.history.exams))
-    return exams >= _EXAMS and not any(_is_silent(states) for states in chart)
+    cut = kind == "no_gradient" and any(_is_silent(states) for states in chart)
+    return exams >= _EXAMS and not cut
+
+
+def _unvisited(chart: Chart) -> set[str]:
+    """Modules around sites that received no example, as experts that nothing is sent to."""
+    empty = [one.site for one in chart if one.are("unvisited").all()]
+    return {_module(name) for site in empty for name in (*site.feeds, *site.reads)}
+
+
+def _module(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
 
 
 def _is_silent(states: States) -> bool:
