@@ -68,7 +68,8 @@ def init_too_small(chart: Chart) -> Finding | None:
     et al. 2015: the gain should be the root of 2 for ReLU, 1 for tanh). Evidence: the median gain
     before the first update, the spread of z and the gradient across the layers, and a loss that
     never fell. Threshold: a gain below 0.75 and a moment that fell to a tenth. Avoids: weights of
-    0, which ``zero-init`` reports where they do harm; nets whose normalisations or skip connections carry a small gain, and all that learn nevertheless.
+    0, which ``zero-init`` reports where they do harm; nets whose normalisations or skip
+    connections carry a small gain; and all that learn nevertheless.
     """
     limits, readings = chart.thresholds, chart.readings
     gain = _gain(chart)
