@@ -39,6 +39,13 @@ DATA = {
     "data_features": 64.0,
     "data_shift": 0.0,
 }
+#: Ten classes by cross-entropy on logits.
+CLASSES = Note(
+    0,
+    "loss",
+    dict.fromkeys(("target_low", "target_high", "target_classes", "target_spread"))
+    | {"op": "nll", "last": "none", "own": "log_softmax", "width": 10, "scaled": False},
+)
 Measures = Mapping[str, float | Sequence[float]]
 
 
@@ -178,12 +185,11 @@ def test_small_weights_may_be_healthy(exams: list[Measures], loss: np.ndarray) -
 
 def test_large_weights_are_told_by_the_size_of_z_before_training() -> None:
     large = [{"weight_rms": 1.0, "z_rms": 8.0 ** (i + 1)} for i in range(3)]
-    guess = Note(0, "loss", {"op": "nll", "width": 10})
-    said = found(large, 800 * 0.99**STEPS, notes=[guess])
+    said = found(large, 800 * 0.99**STEPS, notes=[CLASSES])
     assert severities(said) == {"init-too-large": "critical"}
     assert said["init-too-large"].evidence["z_rms"] == 512
     assert said["init-too-large"].evidence["gain"] == 8
-    assert severities(found(large, LEARNS, notes=[guess])) == {"init-too-large": "warning"}
+    assert severities(found(large, LEARNS, notes=[CLASSES])) == {"init-too-large": "warning"}
 
 
 @pytest.mark.parametrize(
@@ -330,11 +336,10 @@ def test_small_updates_may_be_healthy(exams: list[Measures], loss: np.ndarray) -
 
 
 def test_a_loss_that_stands_still_for_no_known_reason() -> None:
-    guess = [Note(0, "loss", {"op": "nll", "width": 10})]
     assert severities(found([{}], STUCK)) == {"no-learning": "warning"}
-    assert severities(found([{}], STUCK, notes=guess)) == {"no-learning": "critical"}
+    assert severities(found([{}], STUCK, notes=[CLASSES])) == {"no-learning": "critical"}
     # A run that was continued where it had converged.
-    assert severities(found([{}], 0.01 * STUCK, notes=guess)) == {"no-learning": "warning"}
+    assert severities(found([{}], 0.01 * STUCK, notes=[CLASSES])) == {"no-learning": "warning"}
 
 
 # Data

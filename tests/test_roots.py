@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatline.diagnose.context import ENOUGH, TRAIL, trailing
+from flatline.diagnose.context import ENOUGH, TRAIL, Peaks, trailing
 from flatline.diagnose.findings import SEVERITIES, Finding
 from flatline.diagnose.findings.roots import ORDER, settle
 from flatline.diagnose.names import CODES
@@ -106,7 +106,7 @@ def trailing_slowly(values: np.ndarray) -> np.ndarray:
     """The same, value by value."""
     size, found = TRAIL // 2, []
     for place in range(len(values)):
-        end = place // size * size
+        end = place if place < TRAIL else place // size * size
         before = values[max(end - TRAIL, 0) : end]
         before = before[np.isfinite(before)]
         found.append(np.median(before) if len(before) >= ENOUGH else np.nan)
@@ -114,9 +114,26 @@ def trailing_slowly(values: np.ndarray) -> np.ndarray:
 
 
 @given(st.lists(st.floats(-10, 10) | st.just(np.nan) | st.just(np.inf), max_size=200))
-def test_the_trail_is_the_median_of_whole_blocks_before(values: list[float]) -> None:
+def test_the_trail_is_the_median_of_the_steps_before(values: list[float]) -> None:
     series = np.array(values, np.float64)
     np.testing.assert_array_equal(trailing(series), trailing_slowly(series))
+
+
+@given(
+    st.lists(st.floats(-9, 9, width=32) | st.just(np.nan), max_size=40),
+    st.lists(st.tuples(st.integers(-2, 42), st.integers(-2, 42)), max_size=20),
+)
+def test_peaks_are_the_largest_values_of_any_part(
+    values: list[float], parts: list[tuple[int, int]]
+) -> None:
+    series = np.array(values, np.float64)
+    start, stop = np.array(parts, np.int64).reshape(-1, 2).T
+    expected = [
+        np.nanmax(series[max(a, 0) : max(b, 0)], initial=-np.inf) if len(series) else -np.inf
+        for a, b in parts
+    ]
+    expected = [value if np.isfinite(value) else np.nan for value in expected]
+    np.testing.assert_array_equal(Peaks(series).largest(start, stop), expected)
 
 
 def course(losses: np.ndarray) -> Steps:

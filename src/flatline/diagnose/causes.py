@@ -219,7 +219,7 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         shrinkage=shrinkage,
         decay=context.decayed(site.name, died),
         decay_ratio=context.largest(site.name, "decay_ratio", exam, died - 1),
-        data_shift=_data_shift(chart, context, exam, terms["step"]),
+        data_shift=context.data_shift(exam, terms["step"]),
     )
 
 
@@ -270,9 +270,3 @@ def _upstream(
     born = np.sort(np.concatenate(dead))
     total = sum(len(one.code) for one in above)
     return np.searchsorted(born, step.astype(np.float64), side="right") / total
-
-
-def _data_shift(chart: Chart, context: Context, before: Double, step: Double) -> Double:
-    """The largest change of the means of any data that the model was given."""
-    shifts = [context.largest(site.name, "data_shift", before, step) for site in chart.sites]
-    return np.asarray(np.fmax.reduce(shifts))

@@ -69,15 +69,26 @@ class Chart:
     @cached_property
     def upstream(self) -> dict[str, tuple[str, ...]]:
         """Per site, the sites whose units the layers that make its pre-activation read."""
+        readers: dict[str, dict[str, None]] = {}
+        for site in self.sites:
+            for parameter in site.reads:
+                readers.setdefault(parameter, {})[site.name] = None
         return {
             site.name: tuple(
-                other.name
-                for other in self.sites
-                if other.name != site.name and set(other.reads) & set(site.feeds)
+                dict.fromkeys(
+                    name
+                    for parameter in site.feeds
+                    for name in readers.get(parameter, {})
+                    if name != site.name
+                )
             )
             for site in self.sites
         }
 
+    @cached_property
+    def _by_name(self) -> dict[str, States]:
+        return {states.site.name: states for states in self.states}
+
     def of(self, name: str) -> States:
         """The states of the site of that name."""
-        return next(states for states in self.states if states.site.name == name)
+        return self._by_name[name]

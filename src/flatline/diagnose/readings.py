@@ -33,26 +33,29 @@ class Readings:
         if len(exams) > _MOST:
             spread = np.linspace(EARLY, len(exams) - 1, _MOST - EARLY).astype(np.intp)
             chosen = np.concatenate([chosen[:EARLY], np.unique(spread)])
-        self._exams: list[Mapping[str, Mapping[str, float]]] = [exams[i][1] for i in chosen]
-        self._sites = list(sites)
+        none: Mapping[str, float] = {}
+        self._exams = [[exams[i][1].get(site, none) for site in sites] for i in chosen]
+        self._sites = len(sites)
         self._tables: dict[str, Double] = {}
 
     def _table(self, name: str) -> Double:
         """One measure, shape ``(exams, sites)``; NaN where there was none."""
         if name not in self._tables:
-            none: Mapping[str, float] = {}
-            rows = [
-                [exam.get(site, none).get(name, np.nan) for site in self._sites]
-                for exam in self._exams
-            ]
-            table = np.array(rows, np.float64).reshape(len(rows), len(self._sites))
+            rows = [[site.get(name, np.nan) for site in exam] for exam in self._exams]
+            table = np.array(rows, np.float64).reshape(len(rows), self._sites)
             self._tables[name] = np.where(np.isfinite(table), table, np.nan)
         return self._tables[name]
 
     def _each(self, name: str, part: str) -> Double:
         """One number per site."""
-        columns = (column[~np.isnan(column)] for column in self._table(name).T)
-        return np.array([_PARTS[part](column) if len(column) else np.nan for column in columns])
+        table, found = self._table(name), np.full(self._sites, np.nan)
+        gaps = np.isnan(table)
+        whole = ~gaps.any(axis=0)
+        if len(table) and whole.any():
+            found[whole] = _PARTS[part](table[:, whole])
+        for place in np.flatnonzero(~whole & ~gaps.all(axis=0)):
+            found[place] = _PARTS[part](table[~gaps[:, place], place])
+        return found
 
     def first(self, name: str) -> Double:
         """The first value at each site.
@@ -85,15 +88,15 @@ class Readings:
         return self._each(name, "most")
 
 
-def _late(column: Double) -> float:
-    return float(np.median(column[-max(1, round(LATE * len(column))) :]))
+def _late(rows: Double) -> Double:
+    return np.asarray(np.median(rows[-max(1, round(LATE * len(rows))) :], axis=0))
 
 
-_PARTS: dict[str, Callable[[Double], float]] = {
-    "first": lambda column: float(column[0]),
-    "early": lambda column: float(np.median(column[:EARLY])),
-    "usual": lambda column: float(np.median(column)),
+_PARTS: dict[str, Callable[[Double], Double]] = {
+    "first": lambda rows: rows[0],
+    "early": lambda rows: np.asarray(np.median(rows[:EARLY], axis=0)),
+    "usual": lambda rows: np.asarray(np.median(rows, axis=0)),
     "late": _late,
-    "last": lambda column: float(column[-1]),
-    "most": lambda column: float(column.max()),
+    "last": lambda rows: rows[-1],
+    "most": lambda rows: np.asarray(rows.max(axis=0)),
 }

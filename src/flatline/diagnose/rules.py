@@ -61,8 +61,8 @@ def parse(text: str) -> Rule:
     word = text.strip()
     if word in _SUBJECTS:
         raise UsageError(
-            f"expected a share after {word}, found none; write for example '{word}>5%', in quotes, "
-            "since a shell takes > for itself"
+            f"expected a share after {word}, found {text!r}; write for example '{word}>5%', in "
+            "quotes, since a shell takes > for itself"
         )
     if word == "critical" or word in CODES:
         return Rule(word)

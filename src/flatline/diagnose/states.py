@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +75,8 @@ class States:
 
     def are(self, *states: str) -> Bool:
         """Which units are certainly in one of these states."""
-        return np.isin(self.code, [STATES.index(state) for state in states]) & self.certain
+        named = np.array([state in states for state in STATES])
+        return np.asarray(named[self.code] & self.certain)
 
     def counts(self) -> dict[str, int]:
         """Number of units in each state that occurs, uncertain ones included."""
@@ -126,15 +128,24 @@ def judge(
         certain=~dead | (examples >= CERTAIN_EXAMPLES),
         examples=examples,
         firing_rate=np.where(examples > 0, fired / np.maximum(examples, 1), np.nan),
-        firing_rate_upper=np.where(
-            fired == 0, firing_rate_upper(examples), rate_upper(fired, examples)
-        ),
+        firing_rate_upper=_rates_upper(fired, examples),
         margin=np.where(dead, margin, np.nan),
         last_life=last_life.astype(np.int64),
         since_step=since,
         since_exact=exact,
         watched=ledger is not None,
     )
+
+
+def _rates_upper(fired: npt.NDArray[np.integer[Any]], examples: Long) -> Double:
+    """The upper bound of each unit's firing rate, each pair of counts computed once."""
+    found = np.asarray(firing_rate_upper(examples))
+    some = fired > 0
+    pairs = np.stack([fired[some].astype(np.int64), examples[some]], axis=1)
+    key = pairs[:, 0] * (int(examples.max(initial=0)) + 1) + pairs[:, 1]
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    found[some] = rate_upper(pairs[first, 0], pairs[first, 1])[inverse]
+    return found
 
 
 def _silent(activation: Activation, vitals: Vitals, ledger: Ledger | None) -> Bool:

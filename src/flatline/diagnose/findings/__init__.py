@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+# Importing a module registers its findings.
 from flatline.diagnose.findings import course as _course  # noqa: F401
 from flatline.diagnose.findings import data as _data  # noqa: F401
 from flatline.diagnose.findings import deaths as _deaths  # noqa: F401
 from flatline.diagnose.findings import gradients as _gradients  # noqa: F401
 from flatline.diagnose.findings import initial as _initial  # noqa: F401
-
-# Importing a module registers its findings.
 from flatline.diagnose.findings import parameters as _parameters  # noqa: F401
 from flatline.diagnose.findings import rates as _rates  # noqa: F401
 from flatline.diagnose.findings import structure as _structure  # noqa: F401

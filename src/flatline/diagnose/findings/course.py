@@ -34,7 +34,9 @@ def rank_collapse(chart: Chart) -> Finding | None:
     units = np.array([site.units for site in chart.sites], np.float64)
     possible = np.fmin(units, readings.late("rank_rows"))
     most = np.where(possible >= _WIDE, np.fmax(limits.low_rank * possible, _LINE), np.nan)
-    low = (late <= most) & (progress.failed | (progress.gained < limits.low_gain) | (early <= most))
+    dead = np.array([s.are("dead").mean() for s in chart], np.float64) >= limits.critical_share
+    harmed = progress.failed or progress.gained < limits.low_gain
+    low = (late <= most) & ~dead & (harmed | (early <= most))
     if not low.any() or not progress.known:
         return None
     order = np.flatnonzero(low)[np.argsort((late / possible)[low])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flatline.diagnose.chart import Chart
-from flatline.diagnose.progress import progress
 
 
 def has_learned(chart: Chart) -> bool | None:
@@ -12,7 +11,7 @@ def has_learned(chart: Chart) -> bool | None:
     Example:
         >>> has_learned(Chart([]))
     """
-    course = progress(chart.history.steps)
+    course = chart.progress
     if course.nonfinite >= 0 or chart.history.last("nonfinite") is not None:
         return False
     if not course.known:

@@ -67,8 +67,9 @@ def init_too_small(chart: Chart) -> Finding | None:
     A layer multiplies the variance by its squared gain and what the nonlinearity lets through (He
     et al. 2015: the gain should be the root of 2 for ReLU, 1 for tanh). Evidence: the median gain
     before the first update, the spread of z and the gradient across the layers, and a loss that
-    never fell. Threshold: a gain below 0.75 and a moment that fell to a tenth. Avoids: nets whose
-    normalisations or skip connections carry a small gain, and all that learn nevertheless.
+    never fell. Threshold: a gain below 0.75 and a moment that fell to a tenth. Avoids: weights of
+    0, which ``zero-init`` reports where they do harm; nets whose normalisations or skip
+    connections carry a small gain; and all that learn nevertheless.
     """
     limits, readings = chart.thresholds, chart.readings
     gain = _gain(chart)
@@ -78,16 +79,17 @@ def init_too_small(chart: Chart) -> Finding | None:
     forward = _across(np.concatenate([start, spread]))
     backward = _across(readings.early("signal_rms")[::-1])
     shrunk = float(np.fmin(forward, backward))
-    if not (chart.progress.stuck and gain <= limits.small_gain and shrunk <= limits.shrink):
+    if not (chart.progress.stuck and 0 < gain <= limits.small_gain and shrunk <= limits.shrink):
         return None
+    fell = [("spread of z", forward), ("gradient", backward)]
+    falls = " and ".join(f"the {what} falls to {ratio:.1g}" for what, ratio in fell if ratio < 1)
     return Finding(
         "init-too-small",
         "critical",
         tuple(site.name for site in chart.sites),
         1.0,
-        f"weights start {_HE / max(gain, 1e-30):.2g} times below He's: across the layers the "
-        f"spread of z falls to {forward:.1g} and the gradient to {backward:.1g} of what it was, "
-        "and the loss never fell",
+        f"weights start {_HE / gain:.2g} times below He's: across the layers {falls} of what it "
+        "was, and the loss never fell",
         {"gain": gain, "forward": forward, "backward": backward},
         (
             Remedy("init=he", "variance is kept from layer to layer"),

@@ -59,8 +59,8 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
         | ({} if killed is None else killed.evidence),
         (
             Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
-            Remedy("warmup=100", "the first steps are the largest"),
             Remedy("clip=norm:1.0", "no single gradient throws the weights far"),
+            *(() if raised else (Remedy("warmup=100", "the first steps are the largest"),)),
         ),
         (
             "exploding-gradient", "non-finite", "dying-relu", "saturation", "upstream-death",
