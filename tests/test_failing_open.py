@@ -46,6 +46,7 @@ from flatline.sense import (
     stance,
     stride,
     taps,
+    underway,
     watcher,
     window,
 )
@@ -437,6 +438,7 @@ def plain():
         (stride.Stride, "__init__"), (stride.Stride, "beat"), (stride.Stride, "backward"),
         (pulse.Pulse, "beat"), (pulse.Pulse, "turn"), (taps.Taps, "step"),
         (taps.Taps, "backward"), (watcher.Watcher, "_stride"), (watcher.Watcher, "_end_stride"),
+        (underway.Underway, "begin"), (underway.Underway, "end"),
     ],
 )  # fmt: skip
 def test_a_fault_in_a_step_that_needs_no_closer_look_leaves_the_training_alone(

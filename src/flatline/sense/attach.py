@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from flatline.sense.patch import Patch, skip
 from flatline.sense.stride import Stride
+from flatline.sense.underway import Underway
 from flatline.sense.unseen import alone, unseen
 from flatline.sense.watcher import Watcher
 
@@ -94,18 +95,37 @@ class Attachment:
     def _step_hooks(self) -> tuple[Callable[..., None], Callable[..., None]]:
         """What runs before and after every step of an optimizer."""
         watcher, tell, strides = self._watcher, self._tell, self._strides
+        heard, underway = self._heard, Underway()
 
         def before(*call: Any) -> None:
+            if not heard(underway.begin, call[0]):
+                return
             if not strides(Stride.beat, *call):
                 tell(watcher.before_step, *call)
 
         def after(*call: Any) -> None:
+            if not heard(underway.end, call[0]):
+                return
             if watcher.stride is None:
                 tell(watcher.after_step, *call)
 
-        skip(before.__code__)
-        skip(after.__code__)
+        for code in (before, after, Underway.begin, Underway.end, Underway._forget):
+            skip(code.__code__)
         return before, after
+
+    def _heard(
+        self, work: Callable[[torch.optim.Optimizer], bool], optimizer: torch.optim.Optimizer
+    ) -> bool:
+        """Whether the beginning or the end of a step is one that counts."""
+        if torch.compiler.is_compiling() or self._off:
+            return False
+        try:
+            return work(optimizer)
+        except Exception as error:
+            self._give_up(error)
+            return False
+
+    skip(_heard.__code__)
 
     def _strides(self, work: Callable[..., bool], *args: Any) -> bool:
         """Whether a stride is under way for which ``work(stride, *args)`` is all there is to do."""

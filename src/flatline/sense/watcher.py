@@ -84,6 +84,7 @@ class Watcher:
         self._notes = Notes(recorder)
         self._optimizers: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
         self._unsearched = models is None
+        self._begun: set[int] = set()
         self._stepped: set[int] = set()
         self._expected: set[int] = set()
         self._exam: Exam | None = None
@@ -261,6 +262,7 @@ class Watcher:
             self.guard("pulse", self._forget)
         if key in self._stepped:
             self._end_tick(start)
+        self._begun.add(key)
         # With a closure the gradients of this step are made inside it.
         self._closure, self._evaluations = _has_closure(args, kwargs), 0
         if self._exam is not None:
@@ -282,7 +284,7 @@ class Watcher:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""
         exam.measure(parameters_of([optimizer]), updated=self._closure)
         self.guard("notes", self._notes.gradients, optimizer, self._closure)
-        if self._expected <= self._stepped | {id(optimizer)}:
+        if self._expected <= self._begun:  # a step may be called by another one
             self._exam, self._examined = None, True
             self.guard("pulse", self._forget)
             try:
@@ -311,6 +313,10 @@ class Watcher:
         self._stepped.add(id(optimizer))
         if self._expected <= self._stepped:
             self._end_tick(start)
+            # Not where a tick ends late, in the midst of the next step.
+            self._consider(event=self._wanted)
+            if self._exam is None:
+                self.guard("hooks", self._stride)
         else:
             self.pacer.spent += time.perf_counter() - start
 
@@ -318,7 +324,7 @@ class Watcher:
         """Every optimizer of the training has stepped once."""
         if not self._stepped:
             return
-        self._expected, self._stepped = self._stepped, set()
+        self._expected, self._stepped, self._begun = self._stepped, set(), set()
         if self._exam is not None:  # it waited for an optimizer that did not come
             self.pacer.charge(self._exam.own)
             self.guard("exam", self._drop_exam)
@@ -341,9 +347,6 @@ class Watcher:
             self.pacer.bare_steps([self._last, start])
             self.pacer.charge(now - start)
         self._last = now
-        self._consider(event=self._wanted)
-        if self._exam is None:
-            self.guard("hooks", self._stride)
 
     # -- steps that need no closer look -------------------------------------------------------
 
