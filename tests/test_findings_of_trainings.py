@@ -355,7 +355,7 @@ def test_inputs_far_from_0_that_kill_units_at_birth_are_their_root() -> None:
     assert severities(said) == {"unscaled-input": "critical", "born-dead": "warning"}
     assert said["unscaled-input"].explains == ("born-dead",)
     assert said["unscaled-input"].evidence["rms"] == 20
-    assert said["unscaled-input"].remedies[0].treatment == "standardise=input"
+    assert said["unscaled-input"].remedies[0].treatment == "standardize=input"
 
 
 def test_a_pipeline_that_loses_its_scale_later() -> None:

@@ -89,6 +89,6 @@ def no_learning(chart: Chart) -> Finding | None:
         (
             Remedy("lr=x10", "updates may be too small"),
             Remedy("lr=x0.1", "updates may jump over what is to be found"),
-            Remedy("standardise=input", "inputs of one scale are learnt at one rate"),
+            Remedy("standardize=input", "inputs of one scale are learnt at one rate"),
         ),
     )

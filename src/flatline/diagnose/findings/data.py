@@ -54,7 +54,7 @@ def unscaled_input(chart: Chart) -> Finding | None:
         {"offset": float(offset[place]), "rms": float(rms[place])}
         | ({} if aside is None else aside.evidence),
         (
-            Remedy("standardise=input", "inputs of mean 0 and variance 1 reach both sides"),
+            Remedy("standardize=input", "inputs of mean 0 and variance 1 reach both sides"),
             Remedy("norm=batch", "normalised pre-activations do not depend on the inputs' scale"),
             Remedy("lr=x0.1", "a step grows with the square of the inputs"),
         ),
