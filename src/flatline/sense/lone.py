@@ -26,7 +26,7 @@ LossFunction = Callable[..., Tensor]
 
 
 @contextmanager
-def _untouched(model: nn.Module) -> Any:
+def untouched(model: nn.Module) -> Any:
     """Evaluation mode, with every flag, gradient and random state as before at the end."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
@@ -112,7 +112,7 @@ def examine(
     atlas, names = Atlas(), Names([model])
     tracer = Tracer(names, atlas, Staff())
     total: dict[Any, Vitals] = {}
-    with _untouched(model):
+    with untouched(model):
         for batch in batches:
             exam = Exam(tracer, lambda module: names.module(module) is not None)
             exam.open()
@@ -149,7 +149,7 @@ def examine(
 
 
 def _differentiate(model: nn.Module, loss: Tensor | None) -> None:
-    """Put the loss's gradients where training would; taken away by :func:`_untouched`."""
+    """Put the loss's gradients where training would; taken away by :func:`untouched`."""
     if loss is None or not loss.requires_grad:
         return
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

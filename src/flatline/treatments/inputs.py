@@ -1,0 +1,69 @@
+"""Brings the model's input to mean 0 and variance 1, feature by feature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from flatline.errors import UnsupportedError
+from flatline.treatments.plan import Part, Patient
+
+if TYPE_CHECKING:
+    from flatline.treatments.registry import Treatment
+
+#: Buffers of the model, so that they are saved with it.
+MEAN, SCALE = "flatline_input_mean", "flatline_input_scale"
+
+
+def standardize(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The model's forward hook; the first argument is its input."""
+    x, *rest = args
+    return ((x - getattr(model, MEAN)) * getattr(model, SCALE), *rest)
+
+
+class Standardize(Part):
+    """``standardize=input``: by the mean and deviation of the first training batch."""
+
+    changes = (
+        "brings each input feature (or channel) to mean 0 and variance 1, as measured on the "
+        "first training batch, in training and in evaluation"
+    )
+
+    def __init__(self, treatment: Treatment) -> None:
+        """It has no settings."""
+
+    def at_data(self, patient: Patient) -> None:
+        """Measure, and treat every input from now on.
+
+        Raises:
+            UnsupportedError: The input is no batch of real numbers.
+        """
+        x = patient.args[0] if patient.args else None
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or len(x) < 2:
+            found = type(x).__name__ if not isinstance(x, Tensor) else f"{x.dtype} {list(x.shape)}"
+            raise UnsupportedError(
+                "expected a model whose first argument is a batch of real numbers, found "
+                f"{found}; leave this treatment out"
+            )
+        axis = _axis(patient.model, x)
+        others = [dim for dim in range(x.ndim) if dim != axis]
+        wide = x.detach().double()
+        mean = wide.mean(others, keepdim=True)[0]
+        deviation = wide.std(others, correction=0, keepdim=True)[0]
+        scale = torch.where(deviation > 0, 1 / deviation, 1.0)  # what never varies is centred
+        patient.model.register_buffer(MEAN, mean.to(x.dtype))
+        patient.model.register_buffer(SCALE, scale.to(x.dtype))
+        patient.model.register_forward_pre_hook(standardize)
+
+
+def _axis(model: nn.Module, x: Tensor) -> int:
+    """The axis of features: channels for convolutions, else the last."""
+    if x.ndim > 3:
+        return 1
+    layers = (one for one in model.modules() if isinstance(one, nn.Linear | nn.Conv1d))
+    return 1 if isinstance(next(layers, None), nn.Conv1d) else x.ndim - 1
+
+
+BUILD = {"standardize": Standardize}

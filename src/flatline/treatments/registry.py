@@ -1,0 +1,261 @@
+"""The registry of treatments: their names, values, grounds and sources. It needs no torch.
+
+A row says everything about a treatment but how it is carried out, which is the part of the module
+named in ``home``; see :mod:`flatline.treatments.plan`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flatline.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the registry: a kind of treatment.
+
+    Attributes:
+        name: What stands before the equals sign.
+        values: The values it takes, as they are listed for a person.
+        examples: Some of them, spelled out.
+        read: Makes the value from its text; raises ``ValueError`` where it is none.
+        findings: Codes of the findings it is a candidate for.
+        source: Where the method was published.
+        refused: When it does not apply.
+        home: The module that carries it out.
+    """
+
+    name: str
+    values: str
+    examples: tuple[str, ...]
+    read: Callable[[str], Any]
+    findings: tuple[str, ...]
+    source: str
+    refused: str
+    home: str
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """A treatment with its value, written ``name=value``.
+
+    Attributes:
+        method: Its row of the registry.
+        text: The value as it was given.
+        value: The value as it is used.
+    """
+
+    method: Method
+    text: str
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """The name of its method."""
+        return self.method.name
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.text}"
+
+
+def _one_of(*options: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in options:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _number(text: str, low: float = 0.0, high: float = math.inf) -> float:
+    """A finite number above ``low`` and at most ``high``."""
+    number = float(text)
+    if not (low < number <= high and math.isfinite(number)):
+        raise ValueError(text)
+    return number
+
+
+def _clip(text: str) -> tuple[str, float]:
+    kind, _, limit = text.partition(":")
+    if kind not in ("norm", "value", "agc", "auto"):
+        raise ValueError(text)
+    return kind, _number(limit, high=100.0 if kind == "auto" else math.inf)
+
+
+def _factor(text: str) -> float:
+    if not text.startswith("x"):
+        raise ValueError(text)
+    return _number(text[1:])
+
+
+def _steps(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise ValueError(text)
+    return int(text)
+
+
+def _decay(text: str) -> float:
+    number = float(text)
+    return number if number == 0 else _number(text)
+
+
+_INIT = ("he", "xavier", "lsuv", "orthogonal", "asymmetric")
+_ACTIVATIONS = ("leaky_relu", "prelu", "elu", "gelu", "silu")
+
+#: In the order in which they are carried out, whatever the order in which they were given: what
+#: changes the layers comes before what sets their weights, and both before what is measured.
+METHODS = (
+    Method(
+        "activation",
+        "|".join(_ACTIVATIONS),
+        _ACTIVATIONS,
+        _one_of(*_ACTIVATIONS),
+        ("dying-relu", "born-dead", "saturation", "vanishing-gradient", "upstream-death"),
+        "Maas et al. 2013 (leaky), He et al. 2015 (PReLU), Clevert et al. 2016 (ELU), "
+        "Hendrycks and Gimpel 2016 (GELU), Elfwing et al. 2018 (SiLU)",
+        "no nonlinearity of the model may be swapped for it, or none is a call that can be reached",
+        "flatline.treatments.swaps",
+    ),
+    Method(
+        "standardize",
+        "input",
+        ("input",),
+        _one_of("input"),
+        ("unscaled-input", "born-dead", "no-learning"),
+        "LeCun et al. 1998, Efficient BackProp",
+        "the model's input is not one tensor of real numbers",
+        "flatline.treatments.inputs",
+    ),
+    Method(
+        "init",
+        "|".join(_INIT),
+        _INIT,
+        _one_of(*_INIT),
+        (
+            *("zero-init", "init-too-small", "init-too-large", "born-dead", "vanishing-gradient"),
+            *("exploding-gradient", "saturation", "duplicate-units", "rank-collapse"),
+        ),
+        "He et al. 2015, Glorot and Bengio 2010, Mishkin and Matas 2016 (LSUV), Saxe et al. 2014 "
+        "(orthogonal), Lu et al. 2020 (asymmetric)",
+        "the weights were loaded or trained already, or no linear or convolutional layer has any",
+        "flatline.treatments.initialise",
+    ),
+    Method(
+        "norm",
+        "batch|layer",
+        ("batch", "layer"),
+        _one_of("batch", "layer"),
+        (
+            *("vanishing-gradient", "saturation", "unscaled-input", "init-too-small"),
+            *("init-too-large", "born-dead", "dying-relu", "rank-collapse"),
+        ),
+        "Ioffe and Szegedy 2015 (batch), Ba et al. 2016 (layer)",
+        "every nonlinearity has a normalisation already, or reads more than one layer's output",
+        "flatline.treatments.norms",
+    ),
+    Method(
+        "weight_decay",
+        "VALUE",
+        ("0.0001", "0"),
+        _decay,
+        ("weight-decay-collapse",),
+        "Krogh and Hertz 1991; Loshchilov and Hutter 2019",
+        "the optimizer has no weight decay",
+        "flatline.treatments.steps",
+    ),
+    Method(
+        "lr",
+        "xFACTOR",
+        ("x0.1", "x10"),
+        _factor,
+        (
+            *("learning-rate-too-high", "learning-rate-too-low", "dying-relu", "saturation"),
+            *("exploding-gradient", "no-learning", "non-finite", "unscaled-input"),
+        ),
+        "Bengio 2012, Practical recommendations for gradient-based training",
+        "the optimizer has no learning rate",
+        "flatline.treatments.steps",
+    ),
+    Method(
+        "warmup",
+        "STEPS",
+        ("100",),
+        _steps,
+        ("learning-rate-too-high", "dying-relu"),
+        "Goyal et al. 2017",
+        "the optimizer has no learning rate",
+        "flatline.treatments.steps",
+    ),
+    Method(
+        "clip",
+        "norm:MAX|value:MAX|agc:RATIO|auto:PERCENTILE",
+        ("norm:1.0", "value:0.5", "agc:0.01", "auto:10"),
+        _clip,
+        ("exploding-gradient", "learning-rate-too-high", "dying-relu", "non-finite"),
+        "Pascanu et al. 2013 (norm), Brock et al. 2021 (agc), Seetharaman et al. 2020 (auto)",
+        "the gradients are sparse",
+        "flatline.treatments.clipping",
+    ),
+)
+
+_BY_NAME = {method.name: method for method in METHODS}
+
+
+def parse(text: str) -> Treatment:
+    """The treatment written ``name=value``.
+
+    Args:
+        text: For example ``"clip=norm:1.0"``.
+
+    Raises:
+        UsageError: There is no such treatment, or it takes no such value.
+
+    Example:
+        >>> parse("clip=norm:1.0").value
+        ('norm', 1.0)
+        >>> str(parse("lr=x0.1"))
+        'lr=x0.1'
+    """
+    name, equals, value = text.partition("=")
+    method = _BY_NAME.get(name)
+    if method is None or not equals:
+        allowed = ", ".join(f"{one.name}={one.values}" for one in METHODS)
+        raise UsageError(f"expected a treatment among {allowed}; found {text!r}{_nearest(text)}")
+    try:
+        return Treatment(method, value, method.read(value))
+    except ValueError:
+        raise UsageError(
+            f"expected {name}={method.values}, found {text!r}{_nearest(text, [method])}"
+        ) from None
+
+
+def parse_all(texts: Iterable[str]) -> tuple[Treatment, ...]:
+    """Several treatments, in the order in which they are carried out.
+
+    Raises:
+        UsageError: One is unknown, or there are two of a kind.
+
+    Example:
+        >>> [str(one) for one in parse_all(["clip=agc:0.01", "init=he"])]
+        ['init=he', 'clip=agc:0.01']
+    """
+    found: dict[str, Treatment] = {}
+    for one in map(parse, texts):
+        if one.name in found:
+            raise UsageError(
+                f"expected one treatment of a kind, found {found[one.name]} and {one}; keep one"
+            )
+        found[one.name] = one
+    return tuple(found[method.name] for method in METHODS if method.name in found)
+
+
+def _nearest(text: str, methods: Iterable[Method] = METHODS) -> str:
+    """A suggestion, where something that exists is spelled much like ``text``."""
+    spelled = [f"{one.name}={value}" for one in methods for value in one.examples]
+    near = difflib.get_close_matches(text, spelled, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
