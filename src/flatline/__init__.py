@@ -6,6 +6,7 @@
 report = flatline.examine(model, batches, loss_fn)
 monitor = flatline.Monitor(model, optimizer, budget=0.01)
 flatline.log("val_accuracy", 0.97)
+flatline.treat(model, optimizer, "clip=norm:1.0")
 ```
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flatline.api import Case, Monitor, examine, log
+    from flatline.api import Case, Monitor, examine, log, treat
     from flatline.errors import FlatlineError, StoreError, UnsupportedError, UsageError
     from flatline.show.report import Report
 
@@ -32,6 +33,7 @@ _HOMES = {
     "UsageError": "flatline.errors",
     "examine": "flatline.api",
     "log": "flatline.api",
+    "treat": "flatline.api",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "__version__",
     "examine",
     "log",
+    "treat",
 ]
 
 

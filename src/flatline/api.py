@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from flatline.diagnose.thresholds import DEFAULT, Thresholds, parse
-from flatline.errors import FlatlineError, UsageError
+from flatline.errors import FlatlineError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -284,6 +285,58 @@ class Monitor:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._end("finished" if kind is None else "failed")
+
+
+def treat(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *treatments: str,
+    batches: Iterable[Any] | None = None,
+) -> None:
+    """Treat a training from now on; each treatment says on standard error what it changes.
+
+    What is changed about the model waits for its first training batch and is carried out before
+    that is used, or at once where ``batches`` are given.
+
+    Args:
+        model: The model.
+        optimizer: Its optimizer, before its first step where weights are to be set anew.
+        *treatments: Such as ``"init=he"`` or ``"clip=norm:1.0"``. They are carried out in the
+            order of the registry: activation, input, weights, normalisation, then the step.
+        batches: Batches as for :func:`examine`, of which the first is taken.
+
+    Raises:
+        UsageError: When ``model`` or ``optimizer`` is not one, there is no batch, or a treatment
+            is unknown.
+        UnsupportedError: When a treatment does not apply; also from the first call of the model.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(4, 2)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> treat(model, optimizer, "clip=norm:1.0")
+    """
+    import torch
+
+    from flatline.treatments.registry import parse_all
+    from flatline.treatments.seam import Seam
+
+    _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
+    _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
+    seam = Seam(parse_all(treatments), _say, _refuse)
+    seam.treat(model, optimizer)
+    if batches is not None:
+        batch = next(iter(batches), None)
+        _expect(batch is not None, "batches with at least one batch", batches)
+        seam.treat_now(model, batch)
+
+
+def _say(line: str) -> None:
+    print(f"flatline: {line}", file=sys.stderr)
+
+
+def _refuse(why: str) -> NoReturn:
+    raise UnsupportedError(why)
 
 
 def _expect(holds: bool, expected: str, found: object) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from flatline.api import Watch, current, new_facts
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
@@ -17,6 +17,7 @@ from flatline.record.store import Store
 if TYPE_CHECKING:
     from flatline.sense.watcher import Watcher
     from flatline.show.report import Report
+    from flatline.treatments.registry import Treatment
 
 
 #: Seconds that the process which reports waits for the others of its run.
@@ -24,7 +25,29 @@ PATIENCE = 10.0
 
 
 class StopTraining(BaseException):
-    """Raised out of an optimizer's step when ``--max-steps`` is reached."""
+    """Raised out of an optimizer's step when ``--max-steps`` is reached.
+
+    Attributes:
+        refused: Why the training cannot go on as was asked for; empty where it has only ended.
+    """
+
+    refused = ""
+
+
+class TreatmentRefused(StopTraining):
+    """Raised where a treatment of ``--apply`` cannot be carried out on this program.
+
+    Args:
+        refused: Why.
+    """
+
+    def __init__(self, refused: str) -> None:
+        super().__init__(refused)
+        self.refused = refused
+
+
+def _refuse(why: str) -> NoReturn:
+    raise TreatmentRefused(why)
 
 
 class Session:
@@ -40,6 +63,7 @@ class Session:
         units: List at most so many units in the report one by one.
         named_store: The store as the report's commands name it; left out for the usual one.
         thresholds: What the report compares with.
+        treatments: What is changed about the program's training.
 
     Raises:
         StoreError: When the store cannot be written.
@@ -56,12 +80,15 @@ class Session:
         units: int = 10_000,
         named_store: str | None = None,
         thresholds: Thresholds = DEFAULT,
+        treatments: Iterable[Treatment] = (),
     ) -> None:
         argv = list(argv)
         world = _environment("WORLD_SIZE", 1)
         rank = _environment("RANK", 0) if world > 1 else 0
         facts = new_facts(name or _name(argv), budget, world)
         facts["argv"] = argv
+        self._treatments = tuple(treatments)
+        facts["treatments"] = [str(one) for one in self._treatments]
         run_id = _shared_id() if world > 1 else None
         self._max_steps = max_steps
         self._quiet = quiet
@@ -73,6 +100,11 @@ class Session:
 
     def attach(self) -> None:
         """Put the hooks into torch, which the program has just imported."""
+        if self._treatments:
+            from flatline.treatments.seam import Seam
+
+            # First, so that what is watched of a step is the step as it is treated.
+            Seam(self._treatments, _say, _refuse).treat_program()
         self._watch.spare("the training", self._attach)
 
     def _attach(self) -> None:
@@ -153,6 +185,10 @@ def _shared_id() -> str:
     names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
     parts = [os.environ.get(name, "") for name in names]
     return hashlib.sha1("/".join([*parts, str(os.getppid())]).encode()).hexdigest()[:10]
+
+
+def _say(line: str) -> None:
+    _tell(f"flatline: {line}")
 
 
 def _tell(line: str) -> None:

@@ -22,6 +22,7 @@ from flatline.launch import options, settings
 from flatline.launch.imports import after_import
 from flatline.launch.program import Program
 from flatline.launch.traces import hide_own_frames
+from flatline.treatments.registry import parse_all
 
 if TYPE_CHECKING:
     from flatline.diagnose.rules import Rule
@@ -173,8 +174,11 @@ def watch(program: Program, session: Session, outputs: Outputs) -> None:
     after_import("torch", partial(_attach, session))
     try:
         program.run()
-    except StopTraining:
-        pass
+    except StopTraining as stop:
+        if stop.refused:
+            ending.status = "failed"
+            options.say(stop.refused)
+            raise SystemExit(FlatlineError.exit_status) from None
     except SystemExit as error:
         if error.code is not None and error.code != 0:
             ending.status = "failed"
@@ -259,6 +263,13 @@ def _own_path() -> list[str]:
     help="Stop after N optimizer steps.",
 )
 @click.option(
+    "--apply",
+    metavar="TREATMENT",
+    multiple=True,
+    help="Treat the training: init=he, clip=norm:1.0, lr=x0.1 and others, which a wrong one lists. "
+    "Can be repeated.",
+)
+@click.option(
     "--fail-on",
     metavar="RULE",
     multiple=True,
@@ -273,6 +284,7 @@ def run(
     name: str | None,
     budget: float,
     max_steps: int | None,
+    apply: tuple[str, ...],
     fail_on: tuple[str, ...],
     store: Path,
     html: Path | None,
@@ -290,6 +302,7 @@ def run(
     program = _program(is_module, command)
     program.check()
     rules = _rules(fail_on)
+    treatments = parse_all(apply)
     thresholds = settings.thresholds()
     from flatline.session import Session
 
@@ -303,6 +316,7 @@ def run(
         units=units,
         named_store=options.named(store),
         thresholds=thresholds,
+        treatments=treatments,
     )
     stdout = options.set_stdout_aside() if json == options.STANDARD_OUTPUT else None
     return partial(watch, program, session, Outputs(html, json, stdout, quiet, rules))

@@ -50,16 +50,22 @@ def untouched(model: nn.Module) -> Any:
             torch.cuda.set_rng_state_all(on_gpu)
 
 
-def _apply(model: nn.Module, batch: Any) -> tuple[Any, Any]:
-    """The model's output for one batch, and the targets that came with it."""
+def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any], Any]:
+    """What a model is called with for one batch, and the targets that came with it."""
     inputs, targets = batch, None
     if isinstance(batch, tuple | list) and len(batch) == 2:
         inputs, targets = batch
     if isinstance(inputs, dict):
-        return model(**inputs), targets
+        return (), inputs, targets
     if isinstance(inputs, tuple | list):
-        return model(*inputs), targets
-    return model(inputs), targets
+        return tuple(inputs), {}, targets
+    return (inputs,), {}, targets
+
+
+def _apply(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """The model's output for one batch, and the targets that came with it."""
+    args, kwargs, targets = arguments(batch)
+    return model(*args, **kwargs), targets
 
 
 def _loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Tensor | None:

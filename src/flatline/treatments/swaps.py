@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Under this name a module keeps the nonlinearity that its own calls are given instead.
 CHILD = "flatline_activation"
 
+_IN_PLACE = frozenset(
+    one for functions in FUNCTIONS.values() for one in functions if one.__name__.endswith("_")
+)
 _MAKE: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "prelu": lambda: nn.PReLU(init=0.0),  # as ReLU is, so that the function stays the same
@@ -47,7 +50,7 @@ class _Swap(TorchFunctionMode):
         if func not in self._functions:
             return func(*args, **kwargs)
         z = args[0] if args else kwargs["input"]
-        if func.__name__.endswith("_") or kwargs.get("inplace"):
+        if func in _IN_PLACE or kwargs.get("inplace"):
             # Whoever writes in place may not look at the result. The copy is for the backward pass.
             return z.copy_(self._module(z.clone()))
         return self._module(z)
