@@ -1,0 +1,119 @@
+"""``flatline run --apply`` on programs that know nothing of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+SOURCES = Path(__file__).parents[2] / "src"
+MODEL = """
+    import sys, torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 12), nn.Linear(12, 3)
+        def forward(self, x):
+            return self.b(F.relu(self.a(x)))
+
+    torch.manual_seed(0)
+    model = Net()
+    data = [torch.randn(32, 6) * 3 + 1 for _ in range(4)]
+"""
+OPTIMIZER = """
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 2, 0.5)
+"""
+LOOP = """
+    for x in data:
+        optimizer.zero_grad()
+        model(x).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+    torch.save(model.state_dict(), sys.argv[1])
+"""
+ALL = (
+    *("activation=prelu", "standardize=input", "init=lsuv", "norm=batch"),
+    *("weight_decay=0.01", "lr=x0.5", "warmup=3", "clip=norm:0.5"),
+)
+
+
+def run(folder: Path, source: str, *options: str) -> tuple[int, str, dict]:
+    (folder / "train.py").write_text(textwrap.dedent(source))
+    env = {**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable]
+    if options != ("bare",):
+        command += ["-m", "flatline", "run", "--json", "out.json", *options]
+    done = subprocess.run(
+        [*command, "train.py", "model.pt"], cwd=folder, env=env, capture_output=True, text=True
+    )
+    report = folder / "out.json"
+    return (
+        done.returncode,
+        done.stderr,
+        json.loads(report.read_text()) if report.exists() else {},
+    )
+
+
+def test_a_program_is_treated_as_a_python_caller_would_treat_it(tmp_path):
+    apply = [part for one in reversed(ALL) for part in ("--apply", one)]
+    status, said, report = run(tmp_path, MODEL + OPTIMIZER + LOOP, *apply)
+    assert status == 0, said
+    theirs = torch.load(tmp_path / "model.pt")
+
+    call = f"\n    import flatline\n    flatline.treat(model, optimizer, *{ALL!r})\n"
+    assert run(tmp_path, MODEL + OPTIMIZER + call + LOOP, "bare")[0] == 0
+    ours = torch.load(tmp_path / "model.pt")
+
+    assert theirs.keys() == ours.keys()
+    assert {"flatline_activation.weight", "a.flatline_norm.weight"} <= theirs.keys()
+    assert all(torch.equal(theirs[name], ours[name]) for name in ours)
+    assert report["run"]["treatments"] == list(ALL)
+    for one in ALL:
+        assert said.count(f"flatline: {one} ") == 1
+    assert report["sites"][0]["activation"] == "prelu"
+
+
+def test_without_apply_nothing_is_treated(tmp_path):
+    assert run(tmp_path, MODEL + OPTIMIZER + LOOP, "bare")[0] == 0
+    bare = torch.load(tmp_path / "model.pt")
+    status, _, report = run(tmp_path, MODEL + OPTIMIZER + LOOP, "--quiet")
+
+    assert status == 0
+    assert report["run"]["treatments"] == []
+    watched = torch.load(tmp_path / "model.pt")
+    assert all(torch.equal(bare[name], watched[name]) for name in bare)
+
+
+def test_a_model_with_loaded_weights_is_not_initialised(tmp_path):
+    load = "    model.load_state_dict(model.state_dict())\n"
+    status, said, report = run(tmp_path, MODEL + load + OPTIMIZER + LOOP, "--apply", "init=he")
+
+    assert status == 2
+    assert "flatline: init=he: expected a model with fresh weights" in said
+    assert "a checkpoint was loaded into it; start from scratch" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "model.pt").exists()
+    assert report["run"]["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [("init=hee", "did you mean init=he?"), ("lr=0.1", "expected lr=xFACTOR")],
+)
+def test_a_wrong_treatment_is_refused_before_the_program_starts(tmp_path, wrong, message):
+    status, said, report = run(tmp_path, MODEL + OPTIMIZER + LOOP, "--apply", wrong)
+
+    assert status == 2
+    assert message in said
+    assert report == {}
+    assert not (tmp_path / "model.pt").exists()
