@@ -22,6 +22,7 @@ BEFORE_THE_PROGRAM = (
     "flatline.launch.run",
     "flatline.record.store",
     "flatline.session",
+    "flatline.treatments.prescriptions",
 )
 
 

@@ -183,6 +183,7 @@ def test_session_gets_the_options(twice):
         "units": "10000",
         "named_store": str(twice.folder / "s.db"),
         "thresholds": str(Thresholds()),
+        "treatments": "()",
     }
 
 

@@ -195,6 +195,7 @@ def test_commands_can_be_typed_again():
         "flatline report 0123456789 --html report.html",
         "flatline report 0123456789 --json -",
         "flatline explain 0123456789 net.0:3",
+        "flatline run --apply lr=x0.1 train.py --lr 0.05",
         "flatline run --fail-on dying-relu train.py --lr 0.05",
     ]
     elsewhere = replace(built, store="/a b/runs.db")
@@ -203,7 +204,10 @@ def test_commands_can_be_typed_again():
 
 def test_no_command_is_offered_that_holds_what_cannot_be_typed():
     commands = [command for command, _ in words.commands(build(recordings.hostile()))]
-    assert commands == ["flatline run --fail-on born-dead SCRIPT"]
+    assert commands == [
+        "flatline run --apply init=he SCRIPT",
+        "flatline run --fail-on born-dead SCRIPT",
+    ]
 
 
 def test_thresholds_are_those_that_judge():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from flatline.diagnose.names import CODES
 from flatline.errors import UsageError
 from flatline.treatments import plan
+from flatline.treatments.prescriptions import prescription
 from flatline.treatments.registry import METHODS, parse, parse_all
 
 RULES = Path(__file__).parents[2] / "src" / "flatline" / "diagnose" / "findings"
@@ -91,6 +93,17 @@ def test_every_remedy_that_a_rule_names_is_a_treatment():
     assert len(named) > 10
     for text in named - {"revive=redo"}:  # which is no treatment yet
         parse(text)
+
+
+def test_a_prescription_can_be_typed_as_it_is():
+    said = prescription("clip=norm:1.0", ["-m", "my.train", "--note", "two words; rm"])
+    words = shlex.split(said["command"])
+
+    assert words[:2] == ["flatline", "run"]
+    assert words[2:] == ["--apply", "clip=norm:1.0", "-m", "my.train", "--note", "two words; rm"]
+    call = ast.parse(said["code"], mode="eval").body
+    assert ast.literal_eval(call.args[2]) == "clip=norm:1.0"
+    assert prescription("revive=redo", ["train.py"]) == {}
 
 
 def test_every_swap_of_the_table_is_a_treatment():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 
 import pytest
@@ -31,6 +32,17 @@ class Mixed(nn.Module):
         z = self.c(x)
         torch.relu_(z)
         return self.out(z)
+
+
+class Encoder(nn.Module):
+    """A layer of torch's own that has a fused path for evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x)
 
 
 class Conv(nn.Module):
@@ -94,6 +106,17 @@ def test_swapped_calls_of_every_kind_compute_the_other_function(kind, function):
     want = model.out(function(model.c(function(model.c(x)))))
     assert torch.allclose(model(X), want, atol=1e-6)
     model(X).sum().backward()
+
+
+@pytest.mark.parametrize("treatment", ["activation=silu", "norm=layer"])
+def test_fused_paths_compute_what_training_does(treatment):
+    model, optimizer = build(Encoder)
+    x = X.reshape(6, 8, 6)
+    flatline.treat(model, optimizer, treatment, batches=[x])
+
+    with torch.no_grad():
+        trained = model(x)
+        assert torch.allclose(model.eval()(x), trained, atol=1e-6)
 
 
 def test_a_call_that_is_no_nonlinearity_of_units_is_left_alone_and_named(capsys):
@@ -260,7 +283,7 @@ def test_the_model_is_treated_on_its_first_training_batch(compiled):
     step(called, optimizer)
 
     assert isinstance(model.act, nn.ELU)
-    assert "__wrapped__" not in vars(nn.Module.__call__)
+    assert not hasattr(nn.Module.__call__, "__wrapped__")
     added = [p for name, p in model.named_parameters() if "flatline" in name]
     assert all(p in optimizer.state for p in added)
 
@@ -295,6 +318,48 @@ def test_clipped_gradients_are_what_the_step_uses():
 
     moved = sum((one - old[name]).square().sum() for name, one in bits(model).items()).sqrt()
     assert moved.item() == pytest.approx(0.01 * 0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_steps_with_a_closure_are_treated_as_those_without(by_name):
+    model, optimizer = build(optimizer=torch.optim.SGD)
+    twin, other = build(optimizer=torch.optim.SGD)
+    for one in ((model, optimizer), (twin, other)):
+        flatline.treat(*one, "activation=elu", "clip=norm:0.01", "lr=x0.5")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(X).square().mean()
+        loss.backward()
+        return loss
+
+    loss = optimizer.step(closure=closure) if by_name else optimizer.step(closure)
+    assert loss.item() > 0
+    step(twin, other)
+
+    assert all(torch.equal(one, bits(twin)[name]) for name, one in bits(model).items())
+
+
+def test_a_model_that_is_never_called_as_a_whole_is_refused():
+    model, optimizer = build()
+    flatline.treat(model, optimizer, "norm=batch")
+    model.a(X).sum().backward()
+
+    with pytest.raises(UnsupportedError, match="expected the model to be called as a whole"):
+        optimizer.step()
+    model(X)  # or it would wait on
+
+
+def test_nothing_waits_for_a_model_that_is_gone():
+    model, optimizer = build()
+    flatline.treat(model, optimizer, "norm=batch")
+    assert hasattr(nn.Module.__call__, "__wrapped__")
+    del model, optimizer
+    gc.collect()
+
+    nn.Linear(1, 1)(torch.ones(1))
+
+    assert not hasattr(nn.Module.__call__, "__wrapped__")
 
 
 def test_weight_decay_leaves_groups_without_alone():

@@ -23,6 +23,7 @@ from flatline.show.entries import SiteReport as SiteReport
 from flatline.show.entries import UnitReport as UnitReport
 from flatline.show.entries import death_steps, site_reports, unit_reports
 from flatline.show.plain import plain, version, write
+from flatline.treatments.prescriptions import prescription
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -98,6 +99,7 @@ class Report:
         """
         kind = {} if self.kind is None else {"kind": self.kind}
         more = {} if self.units_truncated is None else {"units_truncated": self.units_truncated}
+        argv = [str(word) for word in self.run.get("argv") or ()]
         whole = {
             "schema": SCHEMA,
             **kind,
@@ -108,7 +110,13 @@ class Report:
             "units": [vars(unit) for unit in self.units],
             **more,
             "findings": [
-                vars(one) | {"remedies": [vars(remedy) for remedy in one.remedies]}
+                vars(one)
+                | {
+                    "remedies": [
+                        vars(remedy) | prescription(remedy.treatment, argv)
+                        for remedy in one.remedies
+                    ]
+                }
                 for one in self.findings
             ],
             "metrics": self.metrics,

@@ -13,6 +13,7 @@ from flatline.show import certain
 from flatline.show.marks import KINDS, SO_FAR
 from flatline.show.report import Report, SiteReport, UnitReport
 from flatline.show.text import NAME, clean, count, named, number, percent
+from flatline.treatments.prescriptions import prescription
 
 #: What makes a unit one of a kind.
 MEANINGS = {
@@ -335,9 +336,20 @@ def commands(report: Report) -> list[tuple[str, str]]:
         story = shlex.join(["flatline", "explain", str(run), target, *store])
         following.append((story, "the story of one unit"))
     if report.verdict != "healthy" and report.findings:
+        following.extend(_prescribed(report))
         gate = f"flatline run --fail-on {report.findings[0].code} {_program(report)}"
         following.append((gate, "status 10 while this is found"))
     return [pair for pair in following if clean(pair[0]) == pair[0]]
+
+
+def _prescribed(report: Report) -> list[tuple[str, str]]:
+    """The first remedy of the first finding, ready to be used."""
+    found = report.findings[0]
+    for remedy in found.remedies[:1]:
+        if prescription(remedy.treatment):
+            command = f"flatline run --apply {remedy.treatment} {_program(report)}"
+            return [(command, f"the first remedy for {found.code}, applied")]
+    return []
 
 
 def _program(report: Report) -> str:

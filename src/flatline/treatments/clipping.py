@@ -93,7 +93,7 @@ class Clip(Part):
         self._clip = clips[self._kind]
         self.changes = _SAYS[self._kind].format(limit=self._limit)
 
-    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def on_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients of all parameters of an optimizer.
 
         Raises:

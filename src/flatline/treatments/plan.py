@@ -81,7 +81,10 @@ class Part:
         """The first training batch is about to go through the model."""
 
     def before_step(self, optimizer: Optimizer) -> None:
-        """An optimizer is about to step, its gradients complete."""
+        """An optimizer is about to step."""
+
+    def on_gradients(self, optimizer: Optimizer) -> None:
+        """The gradients of the step are complete; with a closure, each time it was called."""
 
     def after_step(self, optimizer: Optimizer) -> None:
         """It has stepped."""

@@ -136,10 +136,31 @@ class Seam:
                 self._announce(treatment, part)
             self._carry_out(treatment, part.at_birth, optimizer)
 
-    def _before(self, optimizer: Optimizer, *_: Any) -> None:
+    def _before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """A step begins; ``args`` are those of ``Optimizer.step``, itself the first."""
         if optimizer not in self._optimizers:
-            return
-        if self._call is not None and any(ref() is not None for ref in self._waiting()):
+            return None
+        for treatment, part in self._parts:
+            self._carry_out(treatment, part.before_step, optimizer)
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._complete(optimizer)
+            return None
+        wrapped = partial(self._around_closure, optimizer, closure)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": wrapped}
+        return (args[0], wrapped, *args[2:]), kwargs
+
+    def _around_closure(self, optimizer: Optimizer, closure: Callable[[], Any]) -> Any:
+        loss = closure()
+        self._complete(optimizer)
+        return loss
+
+    def _complete(self, optimizer: Optimizer) -> None:
+        """The gradients of a step are complete."""
+        if self._call is not None and self._waiting():
             treatment = next(
                 one for one, part in self._parts if type(part).at_data is not Part.at_data
             )
@@ -148,7 +169,7 @@ class Seam:
                 "before its first update, found that it was not; leave this treatment out"
             )
         for treatment, part in self._parts:
-            self._carry_out(treatment, part.before_step, optimizer)
+            self._carry_out(treatment, part.on_gradients, optimizer)
 
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
         if optimizer in self._optimizers:
@@ -165,7 +186,7 @@ class Seam:
         if self._patients is None:
             found = roots(parameters_of(self._optimizers))
             self._patients = [weakref.ref(one) for one in found if one not in self._treated]
-        return self._patients
+        return [ref for ref in self._patients if ref() is not None]
 
     def _meet_in_training(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -179,6 +200,8 @@ class Seam:
         while (wrapped := inner(module)) is not None:
             module = wrapped
         waiting = self._waiting()
+        if not waiting:
+            self._forget_calls()
         if not any(ref() is module for ref in waiting):
             return
         self._busy = True
