@@ -106,6 +106,27 @@ def test_a_model_with_loaded_weights_is_not_initialised(tmp_path):
     assert report["run"]["status"] == "failed"
 
 
+def test_two_models_are_treated_each_on_its_own_first_batch(tmp_path):
+    source = """
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    other = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1))
+    second = torch.optim.SGD(other.parameters(), lr=0.1)
+    for x in data:
+        with torch.no_grad():
+            fake = model(x)
+        other(fake).square().mean().backward()
+        second.step()
+        model(x).square().mean().backward()
+        optimizer.step()
+    torch.save([*model.state_dict(), *other.state_dict()], sys.argv[1])
+"""
+    status, said, _ = run(tmp_path, MODEL + source, "--apply", "norm=batch")
+
+    assert status == 0, said
+    names = torch.load(tmp_path / "model.pt")
+    assert {"a.flatline_norm.weight", "0.flatline_norm.weight"} <= set(names)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [("init=hee", "did you mean init=he?"), ("lr=0.1", "expected lr=xFACTOR")],

@@ -160,7 +160,7 @@ class Seam:
 
     def _complete(self, optimizer: Optimizer) -> None:
         """The gradients of a step are complete."""
-        if self._call is not None and self._waiting():
+        if self._call is not None and self._owed(optimizer):
             treatment = next(
                 one for one, part in self._parts if type(part).at_data is not Part.at_data
             )
@@ -187,6 +187,12 @@ class Seam:
             found = roots(parameters_of(self._optimizers))
             self._patients = [weakref.ref(one) for one in found if one not in self._treated]
         return [ref for ref in self._patients if ref() is not None]
+
+    def _owed(self, optimizer: Optimizer) -> bool:
+        """Whether a model that this optimizer trains was not treated yet."""
+        trained = {id(parameter) for parameter in parameters_of([optimizer])}
+        models = [model for ref in self._waiting() if (model := ref()) is not None]
+        return any(id(p) in trained for model in models for p in model.parameters())
 
     def _meet_in_training(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
