@@ -14,6 +14,7 @@ from flatline.diagnose.findings.shares import (
     share_severity,
     silence,
     swap,
+    why,
     with_chance,
 )
 from flatline.diagnose.states import SATURATED_SHARE, States
@@ -75,7 +76,11 @@ def dying_relu(chart: Chart) -> Finding | None:
         when = f"at step {first:,}" if first == last else f"between steps {first:,} and {last:,}"
         if (states.since_step[mask] < 0).any():
             when = "during training"
-        return f"stopped firing {when} and stayed silent for {silence(states, mask)}"
+        causes = why(chart, states, mask)
+        causes.pop("unknown", None)
+        of = ", ".join(f"{number:,} by {cause}" for cause, number in list(causes.items())[:2])
+        how = f" ({of})" if of else ""
+        return f"stopped firing {when}{how} and stayed silent for {silence(states, mask)}"
 
     return with_chance(
         by_share(

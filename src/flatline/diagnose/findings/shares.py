@@ -119,6 +119,15 @@ def by_cause(chart: Chart, *causes: str) -> dict[str, tuple[States, Bool]]:
     return found
 
 
+def why(chart: Chart, states: States, mask: Bool) -> dict[str, int]:
+    """Causes of the deaths of some units, the most frequent first."""
+    known = chart.causes.get(states.site.name)
+    if known is None:
+        return {}
+    numbers = np.bincount(known.code[mask & (known.code >= 0)], minlength=len(CAUSES))
+    return {CAUSES[i]: int(numbers[i]) for i in np.argsort(-numbers, kind="stable") if numbers[i]}
+
+
 def silence(states: States, mask: Bool) -> str:
     """What is known about silence, with its bound."""
     n = int(states.examples[mask].min())
