@@ -282,7 +282,10 @@ class Watcher:
 
     def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""
-        exam.measure(parameters_of([optimizer]), updated=self._closure)
+        parameters = parameters_of([optimizer])
+        exam.measure(parameters, updated=self._closure)
+        if self._expected - self._begun:  # else all layers are looked at in a moment
+            self._census.look(exam, parameters)
         self.guard("notes", self._notes.gradients, optimizer, self._closure)
         if self._expected <= self._begun:  # a step may be called by another one
             self._exam, self._examined = None, True
