@@ -24,8 +24,8 @@ class Pacer:
 
     Example:
         >>> pacer = Pacer(0.01)
-        >>> pacer.due(step=0, elapsed=0.0, event=False)
-        True
+        >>> pacer.due(step=0, elapsed=0.0, event=False), pacer.due(1, 0.0, False)  # none so far
+        (True, True)
         >>> pacer.charge_exam(0.2)
         >>> pacer.due(step=1, elapsed=1.0, event=False), pacer.due(7, 60.0, False)
         (False, True)
@@ -77,7 +77,7 @@ class Pacer:
             elapsed: Seconds since the training began.
             event: Whether the pulse asks for an exam.
         """
-        if step == 0:
+        if not self.exams:
             return True  # without the anatomy not even the pulse can be read
         if self.budget <= 0:
             return False
