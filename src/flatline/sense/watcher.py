@@ -97,7 +97,7 @@ class Watcher:
         self._closed = False
         self._leader: int | None = None
         self._last = self._flushed = time.perf_counter()
-        self._examined = False
+        self._examined = self._ran = False
         self._progress = progress
         self._tell = tell
         self._shown = self._last
@@ -289,6 +289,7 @@ class Watcher:
         self.guard("notes", self._notes.gradients, optimizer, self._closure)
         if self._expected <= self._begun:  # a step may be called by another one
             self._exam, self._examined = None, True
+            self._ran = exam.began is not None
             self.guard("pulse", self._forget)
             try:
                 self._census.collect(exam, self._parameters, self._closure)
@@ -344,7 +345,9 @@ class Watcher:
         now = time.perf_counter()
         if self._examined:
             own = now - start + self._census.own
-            self.pacer.charge_exam(self.pacer.excess(own, now - self._last))
+            excess = self.pacer.excess(own, now - self._last)
+            # Some programs step once before they train, which shows nothing.
+            (self.pacer.charge_exam if self._ran or step else self.pacer.charge)(excess)
             self._examined = self._wanted = False
         else:
             self.pacer.bare_steps([self._last, start])
