@@ -154,6 +154,8 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         gone = case.shrinkage <= _GONE
         starved = case.upstream >= limits.upstream_share
         starved &= ordered | inputs | unknown | gone
+        fewer = case.upstream - case.upstream_before >= 1 - limits.upstream_share
+        starved |= inputs & fewer & (case.upstream >= _MOST)
         collapsed = case.shrinkage <= limits.shrinkage
         by_decay = np.log(case.decay) / np.log(case.shrinkage) >= limits.decay_share
         by_decay |= case.decay_ratio >= 1

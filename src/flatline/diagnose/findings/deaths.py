@@ -9,7 +9,7 @@ import numpy as np
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
-from flatline.diagnose.findings.ranks import collapsed_from_the_start
+from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import (
     Bool,
     by_cause,
@@ -26,7 +26,7 @@ def _followed(chart: Chart, found: Finding | None) -> Finding | None:
     """With what follows where so many units give nothing that it is critical."""
     if found is None or found.severity != "critical":
         return found
-    lost = () if collapsed_from_the_start(chart).any() else ("rank-collapse",)
+    lost = () if alike_from_the_start(chart) else ("rank-collapse",)
     others = ("upstream-death", "vanishing-gradient", "learning-rate-too-low", "no-learning")
     return replace(found, explains=(*others, *lost))
 

@@ -16,8 +16,10 @@ Double = npt.NDArray[np.float64]
 _WIDE = 8
 #: Effective rank, in one, of rows that all but lie on one line.
 _LINE = 1.5
-#: Mean firing rate of a site that is not low in rank because its units are silent.
-_FIRING = 0.2
+#: Part of a site's units that may be silent where silence is not what makes its rank low.
+_SILENT = 0.5
+#: Spread of z, in its size, of examples that all look alike.
+_ALIKE = 0.1
 #: Part of the first loss, lost, with which a low rank has done no harm that is critical.
 _WELL = 0.5
 
@@ -62,7 +64,7 @@ def rank_collapse(chart: Chart) -> Finding | None:
             Remedy("init=orthogonal", "orthogonal weights keep directions apart"),
             Remedy("norm=batch", "what examples have in common is taken off"),
         ),
-        (*symptoms, *_ONE_SIDED) if born.any() else symptoms,
+        (*symptoms, *_ONE_SIDED) if alike_from_the_start(chart) else symptoms,
     )
 
 
@@ -72,9 +74,16 @@ _ONE_SIDED = ("born-dead", "dying-relu", "upstream-death", "linear-units", "dorm
 
 def collapsed_from_the_start(chart: Chart) -> Bool:
     """Sites whose activations used next to no directions at first although units fired."""
+    units = np.array([site.units for site in chart.sites], np.float64)
+    fired = chart.readings.early("silent") < _SILENT * units
+    return np.asarray((chart.readings.early("effective_rank") <= _low(chart)) & fired)
+
+
+def alike_from_the_start(chart: Chart) -> bool:
+    """Whether examples looked alike to some site at first, so that its units lie on one side."""
     readings = chart.readings
-    firing = readings.early("firing") >= _FIRING
-    return np.asarray((readings.early("effective_rank") <= _low(chart)) & firing)
+    alike = readings.early("z_spread") <= _ALIKE * readings.early("z_rms")
+    return bool((collapsed_from_the_start(chart) & alike).any())
 
 
 def _possible(chart: Chart) -> Double:

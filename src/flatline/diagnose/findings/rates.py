@@ -9,7 +9,7 @@ from flatline.diagnose.chart import Chart
 from flatline.diagnose.context import trailing
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
-from flatline.diagnose.findings.ranks import collapsed_from_the_start
+from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import by_cause, by_share, share_severity
 from flatline.diagnose.findings.spikes import spike
 from flatline.diagnose.names import SEVERITIES
@@ -18,6 +18,8 @@ Double = npt.NDArray[np.float64]
 
 #: Part of the weights at the start below which decay, not the rate, makes updates large.
 _WITHERED = 0.05
+#: Deaths by what an update did: where each is large, several are no drift.
+_OWN = ("step-too-large", "bias-drift", "weight-drift")
 #: Decrease of the loss, in its beginning, with which a rate that faded has done no harm.
 _HALF = 0.5
 #: Part of the first updates that is left of a rate that has faded.
@@ -43,7 +45,7 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
     large = update >= limits.large_update
     if not (large or raised is not None or _by_steps(chart)):
         return None
-    died = by_cause(chart, "step-too-large")
+    died = by_cause(chart, *(_OWN if large else ("step-too-large",)))
     killed = by_share(chart, "learning-rate-too-high", died, share_severity, lambda s, m: "died")
     failed = progress.failed and progress.known
     severity = "critical" if failed else "info" if killed is None else killed.severity
@@ -52,7 +54,7 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
     causes = [f"single updates changed weights by {update:.0%}"] if large else []
     if raised is not None:
         causes.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
-    causes += [f"by single steps {killed.message}"] if killed is not None else []
+    causes += [f"by such steps {killed.message}"] if killed is not None else []
     causes += ["the loss stood still"] if failed and progress.stuck else []
     causes += ["the loss came back"] if failed and progress.relapsed else []
     return Finding(
@@ -79,7 +81,7 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
 
 def _by_steps(chart: Chart) -> bool:
     """Whether steps that were seen to be large killed a critical share, and most of the dead."""
-    if spike(chart) is not None or collapsed_from_the_start(chart).any():
+    if spike(chart) is not None or alike_from_the_start(chart):
         return False  # their root, or what makes any step large beside the spread of z
     shares, killed, others = [0.0], 0, 0
     for name, (states, mask) in by_cause(chart, "step-too-large").items():
