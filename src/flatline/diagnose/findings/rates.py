@@ -13,6 +13,7 @@ from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import by_cause, by_share, share_severity
 from flatline.diagnose.findings.spikes import spike
 from flatline.diagnose.names import SEVERITIES
+from flatline.diagnose.progress import Progress
 
 Double = npt.NDArray[np.float64]
 
@@ -48,21 +49,15 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
     died = by_cause(chart, *(_OWN if large else ("step-too-large",)))
     killed = by_share(chart, "learning-rate-too-high", died, share_severity, lambda s, m: "died")
     failed = progress.failed and progress.known
-    severity = "critical" if failed else "info" if killed is None else killed.severity
     if killed is None and not failed:
         return None
-    causes = [f"single updates changed weights by {update:.0%}"] if large else []
-    if raised is not None:
-        causes.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
-    causes += [f"by such steps {killed.message}"] if killed is not None else []
-    causes += ["the loss stood still"] if failed and progress.stuck else []
-    causes += ["the loss came back"] if failed and progress.relapsed else []
+    severity = "critical" if failed or killed is None else killed.severity
     return Finding(
         "learning-rate-too-high",
         severity,
         () if killed is None else killed.sites,
         0.0 if killed is None else killed.share,
-        "; ".join(causes),
+        _how(progress, update if large else None, raised, killed),
         {"update_ratio": update, "loss": progress.last}
         | ({} if raised is None else {"step": float(raised[0]), "raised": raised[1]})
         | ({} if killed is None else killed.evidence),
@@ -77,6 +72,23 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
             "no-learning",
         ),
     )  # fmt: skip
+
+
+def _how(
+    progress: Progress,
+    update: float | None,
+    raised: tuple[int, float] | None,
+    killed: Finding | None,
+) -> str:
+    """What the rate did, in one sentence."""
+    said = [] if update is None else [f"single updates changed weights by {update:.0%}"]
+    if raised is not None:
+        said.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
+    if killed is not None:
+        said.append(f"large steps were the death of units: {killed.message}")
+    said += ["the loss stood still"] if progress.stuck else []
+    said += ["the loss came back"] if progress.relapsed else []
+    return "; ".join(said)
 
 
 def _by_steps(chart: Chart) -> bool:
