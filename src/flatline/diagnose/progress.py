@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ _START = 10
 _PART = 0.1
 #: Part of the start by which a loss must fall at least to have moved.
 _LEAST = 0.05
+#: Part of the loss of a guess by which one that is no better than it may differ.
+_SAME = 0.02
 #: Part of what was gained whose loss makes a relapse.
 _RELAPSE = 0.5
 
@@ -35,6 +38,7 @@ class Progress:
         steps: Number of steps with a loss that is a number.
         waited: Part of the steps before the loss was first clearly below its beginning.
         nonfinite: First step whose loss was infinite; -1 for none.
+        guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
     """
 
     first: float
@@ -44,6 +48,7 @@ class Progress:
     steps: int
     waited: float = 0.0
     nonfinite: int = -1
+    guess: float = math.nan
 
     @property
     def known(self) -> bool:
@@ -62,13 +67,21 @@ class Progress:
 
     @property
     def moved(self) -> bool:
-        """Whether the loss was ever clearly below its beginning."""
-        return self.first - self.best > _least(self.first, self.noise)
+        """Whether the loss was ever clearly below its beginning, and did not end at a guess's.
+
+        A loss far above that of a guess may hold a penalty, and says nothing about it.
+        """
+        fell = self.first - self.best > _least(self.first, self.noise)
+        return fell and not abs(self.best - self.guess) <= _SAME * self.guess
 
     @property
     def stuck(self) -> bool:
         """Whether it is known and never moved."""
         return self.known and not self.moved
+
+    def stood_still(self, part: float) -> bool:
+        """Whether it never moved, or not for such a part of the steps."""
+        return self.stuck or (self.known and self.waited >= part)
 
     @property
     def relapsed(self) -> bool:
@@ -85,8 +98,12 @@ class Progress:
         return self.stuck or self.relapsed or self.nonfinite >= 0
 
 
-def progress(steps: Steps) -> Progress:
+def progress(steps: Steps, guess: float = math.nan) -> Progress:
     """The course of the loss.
+
+    Args:
+        steps: Readings of the steps.
+        guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
 
     Example:
         >>> rows = [(step, 1.0 / (step + 1), 0.1, None) for step in range(100)]
@@ -112,6 +129,7 @@ def progress(steps: Steps) -> Progress:
         steps=len(finite),
         waited=float(np.argmax(below) / len(below)) if below.any() else 1.0,
         nonfinite=nonfinite,
+        guess=guess,
     )
 
 

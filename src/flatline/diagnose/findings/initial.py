@@ -80,7 +80,7 @@ def init_too_small(chart: Chart) -> Finding | None:
     forward = _across(np.concatenate([start, spread]))
     backward = _across(readings.early("signal_rms")[::-1])
     shrunk = float(np.fmin(forward, backward))
-    stood = chart.progress.known and chart.progress.waited >= limits.long_wait
+    stood = chart.progress.stood_still(limits.long_wait)
     if not (stood and 0 < gain <= limits.small_gain and shrunk <= limits.shrink):
         return None
     stuck = chart.progress.stuck

@@ -19,8 +19,8 @@ Double = npt.NDArray[np.float64]
 
 #: Part of the weights at the start below which decay, not the rate, makes updates large.
 _WITHERED = 0.05
-#: Deaths by what an update did: where each is large, several are no drift.
-_OWN = ("step-too-large", "bias-drift", "weight-drift")
+#: Deaths that large updates explain: several of them are no drift, and inputs move by them too.
+_OWN = ("step-too-large", "bias-drift", "weight-drift", "input-shift", "unknown")
 #: Decrease of the loss, in its beginning, with which a rate that faded has done no harm.
 _HALF = 0.5
 #: Part of the first updates that is left of a rate that has faded.
