@@ -37,9 +37,9 @@ Statement = tuple[str, list[tuple[Any, ...]]]
 class RunWriter:
     """Writes what one process of a run sees.
 
-    Every call only queues; a thread commits at least every half second, and at once after an
-    exam and after facts. In a process that was forked from this one all calls do nothing. A store that fails
-    never raises into the training: the first error is kept, and what comes after is dropped.
+    Every call only queues; a thread commits at least every half second, and at once after an exam
+    and after facts. In a process that was forked from this one all calls do nothing. A store that
+    fails never raises into the training: the first error is kept, and what comes after is dropped.
 
     Attributes:
         id: The run's id.
