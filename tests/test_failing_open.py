@@ -330,6 +330,23 @@ def test_faults_under_a_session(entry, tmp_path, monkeypatch, caplog):
     assert [record.getMessage() for record in caplog.records if lost.pop() in record.getMessage()]
 
 
+@pytest.mark.parametrize("stream", [None, object()], ids=["closed", "replaced"])
+def test_a_training_without_a_usual_standard_error_is_watched(stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    reports = []
+
+    @contextmanager
+    def watch():
+        watching = session.Session(tmp_path / "runs.db", argv=["train.py"])
+        watching.attach()
+        yield
+        reports.append(watching.finish("finished"))
+
+    trained(program, STEPS, watch)
+    assert reports[0].run["steps"] == STEPS
+    assert reports[0].sites
+
+
 def test_max_steps_holds_when_all_watching_is_lost(monkeypatch):
     before_each_call(monkeypatch, "Watcher._after_step", Fault(lambda call: call == 3))
     stop = session.StopTraining("enough")

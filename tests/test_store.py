@@ -21,6 +21,7 @@ from flatline import activations
 from flatline.anatomy.site import Site, Unplaced
 from flatline.errors import StoreError
 from flatline.record import schema
+from flatline.record import writer as writer_module
 from flatline.record.recording import dump_activation, load_activation, merge_ledgers
 from flatline.record.store import Store
 from flatline.sense.vitals import Ledger, Vitals, merge, pack
@@ -374,6 +375,23 @@ def test_a_run_is_seen_while_it_goes_on(path: Path) -> None:
         while not reader.load(writer.id).metrics and time.monotonic() < end:
             time.sleep(0.02)
         assert reader.load(writer.id).metrics == {"loss": [(0, 1.0)]}
+        writer.close("finished")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_handed_over_with_facts_waits_for_nothing(
+    path: Path, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_SECONDS", 600.0)
+    with Store(path, create=True) as store, Store(path, create=False) as reader:
+        writer = store.create_run({}, "shared", rank)
+        for step in range(3):
+            writer.steps([(step, 1.0, 0.1, None)])
+            writer.facts(steps=step + 1)
+            end = time.monotonic() + 10
+            while len(reader.load("shared").steps.step) <= step and time.monotonic() < end:
+                time.sleep(0.02)
+            assert len(reader.load("shared").steps.step) == step + 1
         writer.close("finished")
 
 

@@ -90,7 +90,12 @@ class Session:
         self._watch.watch(watcher)
 
     def _shows_progress(self) -> bool:
-        return not self._quiet and self._watch.rank == 0 and sys.stderr.isatty()
+        if self._quiet or self._watch.rank != 0:
+            return False
+        try:
+            return sys.stderr.isatty()
+        except (AttributeError, ValueError):  # closed, or replaced by the program
+            return False
 
     def _progress(self, step: int, dead: int, units: int) -> None:
         """One plain line, now and then."""

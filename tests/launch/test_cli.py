@@ -322,6 +322,22 @@ def test_streams_that_take_nothing(twice, streams):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("options", ["", "--html page.html --fail-on 'dead>5%'"])
+def test_what_standard_error_does_not_take_goes_nowhere(twice, options):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch; print('out')")
+
+    done = subprocess.run(
+        f"{twice.shell} run {options} train.py 2>&-",
+        shell=True,
+        cwd=twice.folder,
+        env=twice.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (10 if options else 0, "out\n")
+
+
 @pytest.mark.parametrize("command", [["--help"], ["runs", "--help"], ["runs", "--json", "-"]])
 @pytest.mark.parametrize("target", ["/dev/full", "&-"])
 def test_output_that_takes_nothing(twice, command, target):

@@ -174,6 +174,8 @@ def quiet_option(command: Command) -> Command:
 
 def say(sentence: str) -> None:
     """Writes one line of flatline's own to standard error, if there still is one."""
+    if sys.__stderr__ is None:
+        return  # print() would take standard output instead, which is the program's
     with contextlib.suppress(OSError, ValueError):
         print(f"flatline: {sentence}", file=sys.__stderr__, flush=True)
 
@@ -183,6 +185,8 @@ def show(thing: object, *, on_error: bool = False) -> None:
     from rich.console import Console
 
     if on_error:
+        if sys.__stderr__ is None:
+            return  # rich would take standard output instead, which is the program's
         with contextlib.suppress(OSError, ValueError):
             Console(file=sys.__stderr__).print(thing)
         return

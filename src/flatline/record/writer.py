@@ -37,9 +37,9 @@ Statement = tuple[str, list[tuple[Any, ...]]]
 class RunWriter:
     """Writes what one process of a run sees.
 
-    Every call only queues; a thread commits at least every half second, and at once after an
-    exam. In a process that was forked from this one all calls do nothing. A store that fails
-    never raises into the training: the first error is kept, and what comes after is dropped.
+    Every call only queues; a thread commits at least every half second, and at once after an exam
+    and after facts. In a process that was forked from this one all calls do nothing. A store that
+    fails never raises into the training: the first error is kept, and what comes after is dropped.
 
     Attributes:
         id: The run's id.
@@ -71,10 +71,15 @@ class RunWriter:
         self._thread.start()
 
     def facts(self, **changes: Any) -> None:
-        """Changes entries of the contract's ``run`` object; only rank 0 speaks for the run."""
+        """Changes entries of the contract's ``run`` object; only rank 0 speaks for the run.
+
+        It ends what is handed over together, which is then written at once.
+        """
         if self.rank == 0:
             self.known.update(changes)
             self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self.known), self._run)])
+        if self._here and not self.error:
+            self._wake.put(None)
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
         """Keeps the sites of this process in place of those given before."""
