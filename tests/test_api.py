@@ -427,6 +427,7 @@ def test_under_a_gradient_scaler_the_loss_is_the_one_before_scaling():
 def test_a_step_that_the_scaler_skips_is_none():
     script = Script()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
+    losses = []
     with watched() as (memory, watcher):
         optimizer = sgd(script)
         for i in range(6):
@@ -435,8 +436,10 @@ def test_a_step_that_the_scaler_skips_is_none():
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
+            losses.append(loss.item())
     assert watcher.step == 5
     assert [row[0] for row in memory.rows] == [0, 1, 2, 3, 4]
+    assert [row[1] for row in memory.rows] == [loss for loss in losses if math.isfinite(loss)]
     assert memory.losses == []
 
 

@@ -243,6 +243,7 @@ def put_right():
         (nn.Module, "__call__"),
         (torch.autograd, "backward"),
         (torch.amp.GradScaler, "scale"),
+        (torch.amp.GradScaler, "step"),
         (DataLoader, "__iter__"),
     ]
     before = [(owner, name, vars(owner)[name]) for owner, name in owners]

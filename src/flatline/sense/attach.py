@@ -1,7 +1,7 @@
 """Puts a watcher's hooks into torch, and takes them away again.
 
 Hooks are few and global, so that no model is touched: the optimizer's step hooks, the
-construction of optimizers, ``torch.autograd.backward``, ``GradScaler.scale`` and
+construction of optimizers, ``torch.autograd.backward``, ``GradScaler.scale`` and ``step``, and
 ``DataLoader.__iter__``. Everything that reaches the watcher passes through
 :meth:`Attachment._tell`, which lets no fault out.
 """
@@ -45,6 +45,7 @@ class Attachment:
         self._patches = [
             Patch(torch.autograd, "backward", self._around_backward),
             Patch(torch.amp.GradScaler, "scale", self._around_scale),
+            Patch(torch.amp.GradScaler, "step", self._around_scaler_step),
             Patch(DataLoader, "__iter__", self._around_iter),
         ]
         before, after = self._step_hooks()
@@ -174,6 +175,16 @@ class Attachment:
             return out
 
         return scale
+
+    def _around_scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        watcher, tell = self._watcher, self._tell
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            out = original(*args, **kwargs)
+            tell(watcher.scaler_stepped)
+            return out
+
+        return step
 
     def _around_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         watcher, tell = self._watcher, self._tell

@@ -174,6 +174,15 @@ class Watcher:
         if not self.off:
             self.guard("taps", self.taps.scaled, result, loss)
 
+    def scaler_stepped(self) -> None:
+        """``GradScaler.step`` returned; it skips a step whose gradients are not finite."""
+        if self.off or not self.taps.waiting:
+            return
+        self.guard("taps", self.taps.forget)
+        self._backwards = 0
+        if self.stride is not None:
+            self.stride.backwards = 0
+
     def before_backward(self, tensors: Any) -> None:
         """``backward()`` is about to run on ``tensors``."""
         if self.off or torch._C._current_graph_task_id() != -1:
