@@ -30,7 +30,7 @@ _BURST_UNITS = 3
 #: Part of what moved z̄ towards silence that makes a term the mover.
 _MOST = 0.5
 #: Part of the change since the start below which the last change alone is not the story.
-_STORY = 0.25
+_STORY = 0.75
 #: Spread of z, in spreads at the start, of a unit whose inputs or weights have gone.
 _GONE = 0.01
 #: Shift by one update, in spreads of z, of which a few make a death.
@@ -154,6 +154,8 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         gone = case.shrinkage <= _GONE
         starved = case.upstream >= limits.upstream_share
         starved &= ordered | inputs | unknown | gone
+        fewer = case.upstream - case.upstream_before >= 1 - limits.upstream_share
+        starved |= inputs & fewer & (case.upstream >= _MOST)
         collapsed = case.shrinkage <= limits.shrinkage
         by_decay = np.log(case.decay) / np.log(case.shrinkage) >= limits.decay_share
         by_decay |= case.decay_ratio >= 1
@@ -168,8 +170,8 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         abrupt |= case.gradient_ratio >= limits.spike_ratio
         shifted = case.data_shift >= limits.data_shift
         return [
+            ("saturation", np.full(len(units), states.pinned)),
             ("born-dead", states.last_life[units] < 0),
-            ("saturation", np.full(len(units), _saturates(states))),
             ("step-too-large", violent & ~decayed),
             ("upstream-death", starved),
             ("weight-decay", decayed),
@@ -179,11 +181,6 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
             ("bias-drift", (case.bias_share >= case.weight_share) & (own >= _MOST)),
             ("weight-drift", own >= _MOST),
         ]
-
-
-def _saturates(states: States) -> bool:
-    """Whether a unit of this site that does not fire sits on a rail."""
-    return any(low == -np.inf for low, _ in states.site.activation.rails)
 
 
 def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:

@@ -33,6 +33,7 @@ class Progress:
         best: Smallest median over any tenth.
         noise: Median absolute deviation of the loss within a tenth of the steps.
         steps: Number of steps with a loss that is a number.
+        waited: Part of the steps before the loss was first clearly below its beginning.
         nonfinite: First step whose loss was infinite; -1 for none.
     """
 
@@ -41,7 +42,8 @@ class Progress:
     best: float
     noise: float
     steps: int
-    nonfinite: int
+    waited: float = 0.0
+    nonfinite: int = -1
 
     @property
     def known(self) -> bool:
@@ -53,7 +55,7 @@ class Progress:
         """Decrease from the beginning to the best, relative to the beginning.
 
         Example:
-            >>> Progress(first=2.0, last=1.0, best=0.5, noise=0.1, steps=99, nonfinite=-1).gained
+            >>> Progress(first=2.0, last=1.0, best=0.5, noise=0.1, steps=99).gained
             0.75
         """
         return (self.first - self.best) / max(abs(self.first), 1e-30)
@@ -61,8 +63,7 @@ class Progress:
     @property
     def moved(self) -> bool:
         """Whether the loss was ever clearly below its beginning."""
-        fell = self.first - self.best
-        return fell > max(2 * self.noise, _LEAST * abs(self.first))
+        return self.first - self.best > _least(self.first, self.noise)
 
     @property
     def stuck(self) -> bool:
@@ -97,18 +98,26 @@ def progress(steps: Steps) -> Progress:
     finite = loss[np.isfinite(loss)]
     nonfinite = int(bad[0]) if len(bad) else -1
     if not len(finite):
-        return Progress(np.nan, np.nan, np.nan, np.nan, 0, nonfinite)
+        return Progress(np.nan, np.nan, np.nan, np.nan, 0, nonfinite=nonfinite)
     parts = _parts(finite)
     middles = np.array([np.median(part) for part in parts])
-    noise = np.median([np.median(np.abs(part - np.median(part))) for part in parts])
+    noise = float(np.median([np.median(np.abs(part - np.median(part))) for part in parts]))
+    first = float(np.median(finite[: min(_START, len(parts[0]))]))
+    below = first - middles > _least(first, noise)
     return Progress(
-        first=float(np.median(finite[: min(_START, len(parts[0]))])),
+        first=first,
         last=float(middles[-1]),
         best=float(middles.min()),
-        noise=float(noise),
+        noise=noise,
         steps=len(finite),
+        waited=float(np.argmax(below) / len(below)) if below.any() else 1.0,
         nonfinite=nonfinite,
     )
+
+
+def _least(first: float, noise: float) -> float:
+    """By how much a loss must fall to be clearly below its beginning."""
+    return max(2 * noise, _LEAST * abs(first))
 
 
 def _parts(loss: Double) -> list[Double]:

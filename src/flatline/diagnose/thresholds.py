@@ -91,6 +91,9 @@ class Thresholds:
     )
     input_rms: float = _number(10, 0, 1e9, "rms of the inputs that is far from scaled")
     low_rank: float = _number(0.1, 0, 1, "effective rank, in what it could be, that is a collapse")
+    long_wait: float = _number(
+        0.5, 0, 1, "part of the steps for which a loss that stands still is a warning"
+    )
     low_gain: float = _number(
         0.2, 0, 1, "decrease of the loss, in its beginning, that is next to nothing"
     )

@@ -67,7 +67,8 @@ def init_too_small(chart: Chart) -> Finding | None:
     A layer multiplies the variance by its squared gain and what the nonlinearity lets through (He
     et al. 2015: the gain should be the root of 2 for ReLU, 1 for tanh). Evidence: the median gain
     before the first update, the spread of z and the gradient across the layers, and a loss that
-    never fell. Threshold: a gain below 0.75 and a moment that fell to a tenth. Avoids: weights of
+    never fell, or only after half of the steps (a warning). Threshold: a gain below 0.75 and a
+    moment that fell to a tenth. Avoids: weights of
     0, which ``zero-init`` reports where they do harm; nets whose normalisations or skip
     connections carry a small gain; and all that learn nevertheless.
     """
@@ -79,17 +80,19 @@ def init_too_small(chart: Chart) -> Finding | None:
     forward = _across(np.concatenate([start, spread]))
     backward = _across(readings.early("signal_rms")[::-1])
     shrunk = float(np.fmin(forward, backward))
-    if not (chart.progress.stuck and 0 < gain <= limits.small_gain and shrunk <= limits.shrink):
+    stood = chart.progress.known and chart.progress.waited >= limits.long_wait
+    if not (stood and 0 < gain <= limits.small_gain and shrunk <= limits.shrink):
         return None
+    stuck = chart.progress.stuck
     fell = [("spread of z", forward), ("gradient", backward)]
     falls = " and ".join(f"the {what} falls to {ratio:.1g}" for what, ratio in fell if ratio < 1)
     return Finding(
         "init-too-small",
-        "critical",
+        "critical" if stuck else "warning",
         tuple(site.name for site in chart.sites),
         1.0,
         f"weights start {_HE / gain:.2g} times below He's: across the layers {falls} of what it "
-        "was, and the loss never fell",
+        f"was, and the loss {'never fell' if stuck else 'stood still at first'}",
         {"gain": gain, "forward": forward, "backward": backward},
         (
             Remedy("init=he", "variance is kept from layer to layer"),
@@ -132,7 +135,7 @@ def init_too_large(chart: Chart) -> Finding | None:
             Remedy("init=lsuv", "variance is set to 1 in each layer, on data"),
             Remedy("norm=layer", "pre-activations are brought to variance 1, whatever the weights"),
         ),
-        ("exploding-gradient", "learning-rate-too-high", *_STUCK),
+        ("exploding-gradient", "learning-rate-too-high", "non-finite", *_STUCK),
     )
 
 

@@ -23,8 +23,8 @@ def share_severity(states: States, affected: Bool, thresholds: Thresholds) -> st
     """How much a share of units matters, by the harm it may do."""
     share = float(affected.mean())
     still = affected | states.are("dead", "constant")
-    if still.all():
-        return "critical"  # nothing passes the site any more
+    if still.all() and 2 * affected.sum() >= (affected | states.are("dead")).sum():
+        return "critical"  # nothing passes the site any more, for this reason more than others
     hidden_and_wide = bool(states.site.reads) and len(affected) >= thresholds.critical_units
     if share >= thresholds.critical_share and hidden_and_wide:
         return "critical"
