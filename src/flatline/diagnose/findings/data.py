@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.chart import Chart
@@ -20,16 +21,15 @@ def unscaled_input(chart: Chart) -> Finding | None:
 
     A unit is silent at birth on n inputs with a chance that rests on s², the squared length of
     their mean in total variances: 0.1 % at s² = 1, 5 % at 4, 21 % at 16 for n = 1,000. A step
-    grows with the squared length of the inputs. Evidence: s² and the rms of the inputs, at the
-    start or at the end; units of the first layers that are dead, saturated or constant; a loss
+    grows with the squared length of the inputs. Evidence: s² and the rms of the inputs, from the
+    start on or at the end; units of the first layers that are dead, saturated or constant; a loss
     that stands still, comes back or ends above that of a guess. Threshold: s² of 4 or an rms of
     10, and a warning's share of such units or a loss that failed. Avoids: raw inputs that a
     normalisation takes up, all that do no harm, and inputs off centre where the weights hardly
     moved.
     """
-    limits, readings = chart.thresholds, chart.readings
-    offset = np.fmax(readings.early("data_offset"), readings.late("data_offset"))
-    rms = np.fmax(readings.early("data_rms"), readings.late("data_rms"))
+    limits = chart.thresholds
+    offset, rms = _lasting(chart, "data_offset"), _lasting(chart, "data_rms")
     odd = (offset >= limits.offset) | (rms >= limits.input_rms)
     if not odd.any():
         return None
@@ -70,6 +70,17 @@ def unscaled_input(chart: Chart) -> Finding | None:
             "learning-rate-too-low", "no-learning",
         ),
     )  # fmt: skip
+
+
+def _lasting(chart: Chart, measure: str) -> npt.NDArray[np.float64]:
+    """A measure of the inputs at the start and at the end, whichever is less: few examples differ.
+
+    The end alone where the inputs themselves changed.
+    """
+    readings = chart.readings
+    early, late = readings.early(measure), readings.late(measure)
+    changed = readings.late("data_shift") >= chart.thresholds.data_shift
+    return np.asarray(np.where(changed, late, np.fmin(early, late)))
 
 
 @finding("constant-input")
