@@ -177,6 +177,14 @@ def test_the_course_of_a_loss(losses: np.ndarray, stuck: bool, relapsed: bool) -
     assert (found.stuck, found.relapsed) == (stuck, relapsed)
 
 
+def test_a_loss_that_ends_at_that_of_a_guess_has_not_moved() -> None:
+    losses = course(np.where(STEPS < 5, 2.6, 2.31) + 0.005 * NOISE)
+    assert progress(losses).moved
+    assert progress(losses, guess=np.log(10)).stuck
+    # A penalty may keep a loss above that of a guess.
+    assert progress(losses, guess=1.0).moved
+
+
 @pytest.mark.parametrize("losses", [[], [np.nan] * 30, [2.3] * 19])
 def test_a_course_too_short_to_judge_is_neither(losses: list[float]) -> None:
     found = progress(course(np.array(losses)))

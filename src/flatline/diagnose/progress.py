@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ _START = 10
 _PART = 0.1
 #: Part of the start by which a loss must fall at least to have moved.
 _LEAST = 0.05
+#: Part of the loss of a guess by which one that is no better than it may differ.
+_SAME = 0.02
 #: Part of what was gained whose loss makes a relapse.
 _RELAPSE = 0.5
 
@@ -38,6 +41,7 @@ class Progress:
         pace: Fall from the second to the last quarter, in that from the first to the third: 1 for a
             straight line, 0 for a loss that has settled.
         nonfinite: First step whose loss was infinite; -1 for none.
+        guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
     """
 
     first: float
@@ -49,6 +53,7 @@ class Progress:
     leap: float = 1.0
     pace: float = 0.0
     nonfinite: int = -1
+    guess: float = math.nan
 
     @property
     def known(self) -> bool:
@@ -66,14 +71,26 @@ class Progress:
         return (self.first - self.best) / max(abs(self.first), 1e-30)
 
     @property
-    def moved(self) -> bool:
+    def fell(self) -> bool:
         """Whether the loss was ever clearly below its beginning."""
         return self.first - self.best > _least(self.first, self.noise)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the loss fell, and not just to that of a guess.
+
+        A loss far above that of a guess may hold a penalty, and says nothing about it.
+        """
+        return self.fell and not abs(self.best - self.guess) <= _SAME * self.guess
 
     @property
     def stuck(self) -> bool:
         """Whether it is known and never moved."""
         return self.known and not self.moved
+
+    def stood_still(self, part: float) -> bool:
+        """Whether it never moved, or not for such a part of the steps."""
+        return self.stuck or (self.known and self.waited >= part)
 
     @property
     def relapsed(self) -> bool:
@@ -90,8 +107,12 @@ class Progress:
         return self.stuck or self.relapsed or self.nonfinite >= 0
 
 
-def progress(steps: Steps) -> Progress:
+def progress(steps: Steps, guess: float = math.nan) -> Progress:
     """The course of the loss.
+
+    Args:
+        steps: Readings of the steps.
+        guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
 
     Example:
         >>> rows = [(step, 1.0 / (step + 1), 0.1, None) for step in range(100)]
@@ -119,6 +140,7 @@ def progress(steps: Steps) -> Progress:
         leap=_leap(finite),
         pace=_pace(finite),
         nonfinite=nonfinite,
+        guess=guess,
     )
 
 

@@ -58,7 +58,7 @@ def _vanished(chart: Chart) -> Finding | None:
     ratio = arriving(chart)
     update = readings.usual("update_ratio")
     moving = np.flatnonzero(np.isfinite(update))
-    stood = chart.progress.known and chart.progress.waited >= limits.long_wait
+    stood = chart.progress.stood_still(limits.long_wait)
     if not len(moving) or not (stood and ratio <= limits.vanishing_ratio):
         return None
     stuck = chart.progress.stuck

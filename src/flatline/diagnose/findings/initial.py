@@ -85,7 +85,7 @@ def init_too_small(chart: Chart) -> Finding | None:
     forward = _across(np.concatenate([start, spread]))
     backward = _across(readings.early("signal_rms")[::-1])
     shrunk = float(np.fmin(forward, backward))
-    stood = chart.progress.known and chart.progress.waited >= limits.long_wait
+    stood = chart.progress.stood_still(limits.long_wait)
     if not (stood and gain > 0 and largest <= limits.small_gain and shrunk <= limits.shrink):
         return None
     stuck = chart.progress.stuck

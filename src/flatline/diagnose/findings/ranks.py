@@ -8,6 +8,7 @@ import numpy.typing as npt
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.names import STATES
 
 Bool = npt.NDArray[np.bool_]
 Double = npt.NDArray[np.float64]
@@ -38,7 +39,8 @@ def rank_collapse(chart: Chart) -> Finding | None:
     limits, readings, progress = chart.thresholds, chart.readings, chart.progress
     late, early = readings.late("effective_rank"), readings.early("effective_rank")
     possible, most = _possible(chart), _low(chart)
-    dead = np.array([s.are("dead").mean() for s in chart], np.float64) >= limits.critical_share
+    silent = STATES.index("dead")  # for sure or so far
+    dead = np.array([(s.code == silent).mean() for s in chart], np.float64) >= limits.critical_share
     harmed = progress.failed or progress.gained < limits.low_gain
     born = collapsed_from_the_start(chart)
     low = (late <= most) & ~dead & (harmed | (early <= most)) | (born & harmed)

@@ -12,13 +12,14 @@ from flatline.diagnose.findings.finding import Finding, Remedy
 from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import by_cause, by_share, dead, share_severity
 from flatline.diagnose.findings.spikes import spike
+from flatline.diagnose.progress import Progress
 
 Double = npt.NDArray[np.float64]
 
 #: Part of the weights at the start below which decay, not the rate, makes updates large.
 _WITHERED = 0.05
-#: Deaths by what an update did: where each is large, several are no drift.
-_OWN = ("step-too-large", "bias-drift", "weight-drift")
+#: Deaths that large updates explain: several of them are no drift, and inputs move by them too.
+_OWN = ("step-too-large", "bias-drift", "weight-drift", "input-shift", "unknown")
 
 
 @finding("learning-rate-too-high")
@@ -43,25 +44,17 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
     died = by_cause(chart, *(_OWN if large else ("step-too-large",)))
     killed = by_share(chart, "learning-rate-too-high", died, share_severity, lambda s, m: "died")
     failed = progress.failed and progress.known
-    severity = "critical" if failed else "info" if killed is None else killed.severity
-    if thrown and severity == "info":
-        severity = "warning"
     if killed is None and not failed and not thrown:
         return None
-    causes = [f"single updates changed weights by {update:.0%}"] if large else []
-    if raised is not None:
-        causes.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
-    if thrown:
-        causes.append(f"the first updates raised the loss {progress.leap:,.0f} times")
-    causes += [f"by such steps {killed.message}"] if killed is not None else []
-    causes += ["the loss stood still"] if failed and progress.stuck else []
-    causes += ["the loss came back"] if failed and progress.relapsed else []
+    severity = "critical" if failed else "warning" if killed is None else killed.severity
+    if thrown and severity == "info":
+        severity = "warning"
     return Finding(
         "learning-rate-too-high",
         severity,
         () if killed is None else killed.sites,
         0.0 if killed is None else killed.share,
-        "; ".join(causes),
+        _how(progress, update if large else None, raised, killed, thrown=thrown),
         {"update_ratio": update, "loss": progress.last, "leap": progress.leap}
         | ({} if raised is None else {"step": float(raised[0]), "raised": raised[1]})
         | ({} if killed is None else killed.evidence),
@@ -76,6 +69,27 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
             "no-learning",
         ),
     )  # fmt: skip
+
+
+def _how(
+    progress: Progress,
+    update: float | None,
+    raised: tuple[int, float] | None,
+    killed: Finding | None,
+    *,
+    thrown: bool,
+) -> str:
+    """What the rate did, in one sentence."""
+    said = [] if update is None else [f"single updates changed weights by {update:.0%}"]
+    if raised is not None:
+        said.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
+    if thrown:
+        said.append(f"the first updates raised the loss {progress.leap:,.0f} times")
+    if killed is not None:
+        said.append(f"large steps were the death of units: {killed.message}")
+    said += ["the loss stood still"] if progress.stuck else []
+    said += ["the loss came back"] if progress.relapsed else []
+    return "; ".join(said)
 
 
 def _by_steps(chart: Chart) -> bool:
