@@ -48,7 +48,7 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
 
 
 def load_case(target: str) -> Case:
-    """Calls the factory that a target names.
+    """Call the factory that a target names.
 
     Args:
         target: ``path/to/file.py:factory`` or ``package.module:factory``.
@@ -129,7 +129,7 @@ def _call(function: Callable[[], Any], expected: str) -> Any:
 
 
 def _failed(expected: str, error: BaseException) -> UsageError:
-    """Shows where a person's own code failed, then says it in one sentence."""
+    """Show where a person's own code failed, then say it in one sentence."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next
