@@ -137,6 +137,16 @@ def test_a_report_can_be_asked_for_at_any_time_and_changes_nothing():
     assert monitor.report().run["status"] == "finished"
 
 
+def test_a_report_names_the_device_that_the_training_runs_on():
+    model = mlp().to("meta")  # the only device beside the CPU that is everywhere
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, _ = next(clusters(16))
+    with flatline.Monitor(model, optimizer) as monitor:
+        model(x.to("meta")).sum().backward()
+        optimizer.step()
+    assert monitor.report().run["device"] == "meta"
+
+
 def test_a_monitor_may_be_closed_twice_and_sees_nothing_after_that():
     before = surroundings()
     training = WORKLOADS["mlp_relu"].build()

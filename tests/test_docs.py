@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 import torch
 from torch import nn
 
+import flatline
 from flatline.diagnose import names, thresholds
+from flatline.diagnose.findings import Finding
 from flatline.diagnose.findings.base import _SEARCHES
 from flatline.launch.cli import flatline as commands
+from flatline.show.entries import SiteReport, UnitReport
+from flatline.show.explanation import Explanation
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,15 +71,17 @@ def test_the_reference_lists_the_options_of_every_command():
             for opt in param.opts
             if opt.startswith("--")
         }
-        listed = set(re.findall(r"`(--[\w-]+)", rows[name].replace("no `--html`", "")))
-        assert listed == options - COMMON, name
+        common = COMMON - {"--store"} if name == "examine" else COMMON  # which stores nothing
+        listed = set(re.findall(r"`(--[\w-]+)", rows[name]))
+        assert listed | common == options | {"--help"}, name
 
 
 def test_the_reference_lists_the_states_and_the_findings_that_are_looked_for():
     states = section("docs/reference.md", "States")
     assert codes(states) == names.STATES
-    found = section("docs/reference.md", "Findings and severities").partition(".\n")[0]
-    assert codes(found) == names.CODES
+    table = section("docs/reference.md", "Findings and severities")
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert sorted(code for row in rows for code in codes(row)) == sorted(names.CODES)
     assert _SEARCHES.keys() == set(names.CODES)
 
 
@@ -83,6 +91,33 @@ def test_the_concepts_explain_every_state_and_every_cause():
     why = section("docs/concepts.md", "Why it died")
     rows = re.findall(r"^\| (`.*?) \|", why, re.MULTILINE)
     assert {code for row in rows for code in codes(row)} == set(names.CAUSES)
+
+
+def keys_in_the_reference(title: str) -> dict[str, Any]:
+    text = section("docs/reference.md", title).partition("```json\n")[2]
+    example: dict[str, Any] = json.loads(text.partition("```")[0])
+    return example
+
+
+def test_the_json_report_has_the_keys_in_the_reference():
+    shown = keys_in_the_reference("The JSON report")
+    report = flatline.Report(
+        run={"argv": ["train.py"]},
+        sites=(SiteReport("a", "relu", 1),),
+        units=(UnitReport("a", 0, "dead"),),
+        findings=(Finding("dying-relu", "critical", ("a",), 0.41, "…"),),
+    ).to_dict()
+    assert shown.keys() == report.keys()
+    for part in ("run", "certainty", "impact"):
+        assert shown[part].keys() == report[part].keys()
+    for part in ("sites", "units", "findings"):
+        assert shown[part][0].keys() == report[part][0].keys()
+    assert shown["sites"][0]["impact"].keys() == report["sites"][0]["impact"].keys()
+
+
+def test_the_json_explanation_has_the_keys_in_the_reference():
+    told = Explanation(flatline.Report(), SiteReport("a", "relu", 1)).to_dict()
+    assert keys_in_the_reference("The JSON explanation").keys() == told.keys()
 
 
 @pytest.mark.parametrize("page", ["docs/howto.md", "docs/reference.md"])

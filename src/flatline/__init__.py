@@ -1,4 +1,4 @@
-"""Finds dead neurons in PyTorch training, and explains them.
+"""Finds dead neurons in PyTorch training runs and explains them.
 
 ``flatline run train.py`` watches a training script that nobody changed. In Python:
 

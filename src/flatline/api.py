@@ -183,7 +183,7 @@ class Watch:
 
 
 def new_facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
-    """The contract's ``run`` object at the start of a run."""
+    """The JSON report's ``run`` object at the start of a run."""
     try:
         torch = version("torch")
     except PackageNotFoundError:

@@ -161,7 +161,7 @@ def _shared_id() -> str:
 
 
 def _tell(line: str) -> None:
-    """Writes a line to standard error without breaking a bar that tqdm draws there."""
+    """Write a line to standard error without breaking a bar that tqdm draws there."""
     bars = sys.modules.get("tqdm")
     if bars is not None and getattr(bars.tqdm, "_instances", None):
         bars.tqdm.write(line, file=sys.stderr)

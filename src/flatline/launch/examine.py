@@ -51,7 +51,7 @@ def examine(
 
 
 def load_case(target: str) -> Case:
-    """Calls the factory that a target names.
+    """Call the factory that a target names.
 
     Args:
         target: ``path/to/file.py:factory`` or ``package.module:factory``.
@@ -132,7 +132,7 @@ def _call(function: Callable[[], Any], expected: str) -> Any:
 
 
 def _failed(expected: str, error: BaseException) -> UsageError:
-    """Shows where a person's own code failed, then says it in one sentence."""
+    """Show where a person's own code failed, then say it in one sentence."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next

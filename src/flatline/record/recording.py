@@ -32,7 +32,7 @@ class Recording:
     """One run as it was recorded.
 
     Attributes:
-        facts: The contract's ``run`` object.
+        facts: The JSON report's ``run`` object.
         sites: The sites, in the order of the forward pass.
         unplaced: Nonlinearities that were seen and not watched.
         windows: Per site the examples of the last complete and the current window, merged.

@@ -284,6 +284,7 @@ class Watcher:
     def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""
         parameters = parameters_of([optimizer])
+        self.device = next((str(one.device) for one in parameters), self.device)
         exam.measure(parameters, updated=self._closure)
         if self._expected - self._begun:  # else all layers are looked at in a moment
             self._census.look(exam, parameters)

@@ -40,7 +40,7 @@ def version() -> str:
 
 
 def write(path: str | Path, text: str) -> None:
-    """Writes a file; characters that UTF-8 cannot hold are written as Python writes them.
+    """Write a file; characters that UTF-8 cannot hold are written as Python writes them.
 
     Raises:
         UsageError: When it cannot be written.
