@@ -290,7 +290,8 @@ def test_output_that_cannot_be_written_at_the_end(twice):
     status, _, errors = twice.watched("--html", "gone/page.html", "train.py")
 
     assert status == 2
-    assert "No such file or directory; the run is stored" in errors
+    assert "gone/page.html': No such file or directory; give another path" in errors
+    assert "what was seen is stored: flatline report" in errors
 
 
 STREAMS = {

@@ -201,16 +201,10 @@ def write_files(report: Report, html: Path | None, json: Path | None) -> None:
     Raises:
         UsageError: A file cannot be written.
     """
-    try:
-        if html is not None:
-            report.to_html(html)
-        if json is not None and json != STANDARD_OUTPUT:
-            report.to_json(json)
-    except OSError as error:
-        raise UsageError(
-            f"expected to write {error.filename or html or json}, found: {error.strerror}; "
-            "the run is stored, so `flatline report` can write it elsewhere"
-        ) from error
+    if html is not None:
+        report.to_html(html)
+    if json is not None and json != STANDARD_OUTPUT:
+        report.to_json(json)
 
 
 def standard_output() -> TextIO:

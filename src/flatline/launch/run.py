@@ -95,7 +95,7 @@ class Ending:
             options.say("interrupted; what was seen is stored: flatline report")
         except FlatlineError as error:
             self.exit_status = OUTPUT_FAILED
-            options.say(str(error))
+            options.say(f"{error}; what was seen is stored: flatline report")
         except Exception as error:
             self.exit_status = OUTPUT_FAILED
             options.say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from importlib import metadata
@@ -29,6 +30,16 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def encode(value: Any) -> str:
+    """A :func:`plain` value as strict JSON in ASCII.
+
+    Example:
+        >>> encode(plain({"share": float("nan")})).split()
+        ['{', '"share":', 'null', '}']
+    """
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
 
 
 def version() -> str:
