@@ -270,7 +270,7 @@ def test_a_monitored_model_is_freed_with_its_monitor():
     assert [ref() for ref in refs] == [None] * 3
 
 
-def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
+def test_between_exams_64_bytes_per_unit_two_means_of_inputs_and_what_data_were_like_are_kept():
     torch.manual_seed(0)
     widths = [96, 9000, 60, 9000]  # enough of them for the fewest rows of the pulse to wait
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
@@ -282,7 +282,8 @@ def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
         inputs = 2 * 4 * sum(widths[:-1])
-        assert 0 < watcher.nbytes <= 64 * sum(widths[1:]) + inputs
+        data = 4 * 4 * widths[0]  # the first mean and deviation, the least and the greatest value
+        assert 0 < watcher.nbytes <= 64 * sum(widths[1:]) + inputs + data
 
 
 # -- loss and learning rate -----------------------------------------------------------------------

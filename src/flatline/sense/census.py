@@ -374,4 +374,5 @@ class Census:
         rings = sum(beats.nbytes - beats.roll.nbytes for _, beats in self._pulses)
         windows = sum(entry.window.nbytes for entry in self._entries.values())
         drifts = sum(entry.drift.nbytes for entry in self._entries.values())
-        return sum(rolls.values()) + rings + windows + drifts
+        layers = sum(entry.layer.nbytes for entry in self._entries.values())
+        return sum(rolls.values()) + rings + windows + drifts + layers
