@@ -46,6 +46,7 @@ from flatline.sense import (
     stance,
     stride,
     taps,
+    turns,
     underway,
     watcher,
     window,
@@ -115,7 +116,7 @@ KINDS = (
     labels.Labels, roots.Names, gauge.Reading, pulse.Pulse, pulse.Source, roll.Roll, window.Window,
     taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
     stance.Stance, RunWriter, notes.Notes, parameters.Parameters, stale.Stale, loaders.Loaders,
-    lossside.LossSide, optimizers.Pull, course.Course,
+    lossside.LossSide, optimizers.Pull, course.Course, turns.Turns,
 )  # fmt: skip
 FUNCTIONS = (
     (exam, "unseen"), (exam, "simulated"), (exam, "lay_below"), (exam, "withdraw"),

@@ -328,6 +328,7 @@ def examine(
     batches: Iterable[Any],
     loss_fn: Callable[..., Tensor] | None = None,
     *,
+    ablation: bool = False,
     thresholds: Mapping[str, float] | None = None,
 ) -> Report:
     """A census of a model on data; no weight, buffer or random state changes.
@@ -337,6 +338,8 @@ def examine(
         batches: Batches of ``(inputs, targets)``, of inputs alone, or of whatever
             ``loss_fn(model, batch)`` takes. Each row of an input is one example.
         loss_fn: ``loss_fn(outputs, targets)``; without one nothing is said of gradients.
+        ablation: Also measure how much the loss grows when a quarter and a half of each site's live
+            units are silenced.
         thresholds: What the report compares with, by name; those left out keep their default.
 
     Raises:
@@ -351,10 +354,16 @@ def examine(
         8
     """
     limits = _limits(thresholds)
-    return examine_case(Case(model, batches, loss_fn), thresholds=limits)
+    return examine_case(Case(model, batches, loss_fn), ablation=ablation, thresholds=limits)
 
 
-def examine_case(case: Case, units: int = 10_000, thresholds: Thresholds = DEFAULT) -> Report:
+def examine_case(
+    case: Case,
+    units: int = 10_000,
+    *,
+    ablation: bool = False,
+    thresholds: Thresholds = DEFAULT,
+) -> Report:
     """A census of a case that lists at most ``units`` units; see :func:`examine`."""
     import torch
 
@@ -365,7 +374,7 @@ def examine_case(case: Case, units: int = 10_000, thresholds: Thresholds = DEFAU
 
     _expect(isinstance(case.model, torch.nn.Module), "an nn.Module as model", case.model)
     began = time.perf_counter()
-    found = census(case.model, case.batches, case.loss_fn)
+    found = census(case.model, case.batches, case.loss_fn, ablation=ablation)
     device = next((str(p.device) for p in case.model.parameters()), "cpu")
     facts = new_facts(case.name or type(case.model).__name__, 1.0, 1) | {"device": device}
     with Store(None) as store:

@@ -26,8 +26,11 @@ EXPECTED = "expected path/to/file.py:factory or package.module:factory"
 
 @click.command(epilog="Example: flatline examine models.py:trained --json census.json")
 @click.argument("target")
+@click.option("--ablate", is_flag=True, help="Also measure what the loss loses by live units.")
 @options.output_options
-def examine(target: str, html: Path | None, json: Path | None, units: int, quiet: bool) -> None:
+def examine(
+    target: str, ablate: bool, html: Path | None, json: Path | None, units: int, quiet: bool
+) -> None:
     """Take one census of a model on data, without training.
 
     TARGET is path/to/file.py:factory or package.module:factory: a function without arguments that
@@ -39,7 +42,7 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
     from flatline.api import examine_case
 
     try:
-        report = examine_case(case, units=units, thresholds=thresholds)
+        report = examine_case(case, units, ablation=ablate, thresholds=thresholds)
     except FlatlineError:
         raise
     except Exception as error:

@@ -116,7 +116,7 @@ def _slug(kind: str) -> str:
 def _charged(report: Report) -> tuple[list[costs.Column], list[tuple[str, list[str]]]]:
     """What dead units cost as a table: its columns, and a row for each of the worst sites."""
     sites = words.worst_sites(report, SITES)
-    found = costs.columns(sites)
+    found = costs.columns(sites) + costs.ablation(sites)
     cells = zip(*(column.cells for column in found), strict=True)
     return found, [(site.name, list(row)) for site, row in zip(sites, cells, strict=True)]
 

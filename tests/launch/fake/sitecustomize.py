@@ -83,7 +83,7 @@ class Case:
         self.model = model
 
 
-def examine_case(case, units, thresholds):
+def examine_case(case, units, *, ablation, thresholds):
     log("thresholds", thresholds.changed())
     return Report("finished", units)
 
