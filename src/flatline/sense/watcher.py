@@ -286,7 +286,7 @@ class Watcher:
         parameters = parameters_of([optimizer])
         self.device = next((str(one.device) for one in parameters), self.device)
         exam.measure(parameters, updated=self._closure)
-        if self._expected - self._begun:  # else all layers are looked at in a moment
+        if not self._turns.all_begun:  # else all layers are looked at in a moment
             self._census.look(exam, parameters)
         self.guard("notes", self._notes.gradients, optimizer, self._closure)
         if self._turns.all_begun:  # a step may be called by another one
