@@ -72,9 +72,6 @@ class Census:
         self.own = 0.0
         self.batch = 0
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     # -- at an exam, before the update --------------------------------------------------------
 
     def collect(self, exam: Exam, owned: Owners, updated: bool = False) -> None:
