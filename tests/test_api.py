@@ -206,7 +206,7 @@ def test_a_monitor_writes_the_store_it_is_given(tmp_path):
     [
         ({"model": 3}, "expected an nn.Module as model, found 3; pass the model itself$"),
         ({"optimizer": "sgd"}, "expected a torch.optim.Optimizer, found 'sgd'; pass the model"),
-        ({"optimizer": mlp()}, "found an object of type Sequential; pass the model first"),
+        ({"optimizer": mlp()}, "found an object of type Sequential; pass the model, then"),
         ({"budget": 2}, "expected a budget from 0 to 1, found 2; write 0.01 for 1 %"),
         ({"budget": -0.1}, "expected a budget from 0 to 1, found -0.1"),
         ({"budget": math.nan}, "expected a budget from 0 to 1, found nan"),

@@ -247,18 +247,10 @@ class Monitor:
         from flatline.record.store import Store
 
         _expect_model(model)
-        _expect(
-            isinstance(optimizer, torch.optim.Optimizer),
-            "a torch.optim.Optimizer",
-            "pass the model first, then the optimizer that trains it",
-            optimizer,
-        )
-        _expect(
-            isinstance(budget, int | float) and 0 <= budget <= 1,
-            "a budget from 0 to 1",
-            "write 0.01 for 1 % of the training's time",
-            budget,
-        )
+        trains = isinstance(optimizer, torch.optim.Optimizer)
+        _expect(trains, "a torch.optim.Optimizer", "pass the model, then its optimizer", optimizer)
+        fits = isinstance(budget, int | float) and 0 <= budget <= 1
+        _expect(fits, "a budget from 0 to 1", "write 0.01 for 1 % of the time", budget)
         limits = _limits(thresholds)
         while (wrapped := inner(model)) is not None:
             model = wrapped
@@ -312,8 +304,8 @@ def _expect_model(model: object) -> None:
 def _limits(thresholds: Mapping[str, float] | None) -> Thresholds:
     """Thresholds as a caller gives them."""
     given = {} if thresholds is None else thresholds
-    example = 'write thresholds={"warning_share": 0.1}'
-    _expect(isinstance(given, Mapping), "a mapping of thresholds", example, given)
+    known = isinstance(given, Mapping)
+    _expect(known, "a mapping of thresholds", 'write {"warning_share": 0.1}', given)
     return parse(given, "thresholds")
 
 
