@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import flatline
+from flatline.errors import UnsupportedError
+from flatline.sense.ablation import Silencer
 
 
 class Masked(nn.Module):
@@ -105,6 +107,16 @@ def test_ablation_changes_nothing_and_is_not_done_unasked():
     assert torch.equal(state, torch.get_rng_state())
     (site,) = flatline.examine(model, data, F.cross_entropy).sites
     assert site.impact.ablated_half is None
+
+
+def test_a_fault_while_units_are_silenced_is_no_loss_of_nothing(monkeypatch):
+    def fail(silencer: Silencer, token: object, h: Tensor) -> None:
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(Silencer, "after", fail)
+    batch = torch.randn(8, 6), torch.zeros(8, dtype=torch.long)
+    with pytest.raises(UnsupportedError, match="found a fault inside flatline"):
+        flatline.examine(Plain(), [batch], F.cross_entropy, ablation=True)
 
 
 def test_ablation_without_a_loss_or_with_a_used_up_iterator_says_what_to_do():

@@ -204,9 +204,10 @@ def test_a_monitor_writes_the_store_it_is_given(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"model": 3}, "expected an nn.Module as model, found 3"),
-        ({"optimizer": "sgd"}, "expected a torch.optim.Optimizer, found 'sgd'"),
-        ({"budget": 2}, "expected a budget from 0 to 1, found 2"),
+        ({"model": 3}, "expected an nn.Module as model, found 3; pass the model itself$"),
+        ({"optimizer": "sgd"}, "expected a torch.optim.Optimizer, found 'sgd'; pass the model"),
+        ({"optimizer": mlp()}, "found an object of type Sequential; pass the model, then"),
+        ({"budget": 2}, "expected a budget from 0 to 1, found 2; write 0.01 for 1 %"),
         ({"budget": -0.1}, "expected a budget from 0 to 1, found -0.1"),
         ({"budget": math.nan}, "expected a budget from 0 to 1, found nan"),
         ({"thresholds": 3}, "expected a mapping of thresholds, found 3"),
@@ -270,7 +271,7 @@ def test_a_monitored_model_is_freed_with_its_monitor():
     assert [ref() for ref in refs] == [None] * 3
 
 
-def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
+def test_between_exams_64_bytes_per_unit_two_means_of_inputs_and_what_data_were_like_are_kept():
     torch.manual_seed(0)
     widths = [96, 9000, 60, 9000]  # enough of them for the fewest rows of the pulse to wait
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
@@ -282,7 +283,8 @@ def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
         inputs = 2 * 4 * sum(widths[:-1])
-        assert 0 < watcher.nbytes <= 64 * sum(widths[1:]) + inputs
+        data = 4 * 4 * widths[0]  # the first mean and deviation, the least and the greatest value
+        assert 0 < watcher.nbytes <= 64 * sum(widths[1:]) + inputs + data
 
 
 # -- loss and learning rate -----------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tomllib
@@ -118,6 +119,14 @@ def test_the_json_report_has_the_keys_in_the_reference():
 def test_the_json_explanation_has_the_keys_in_the_reference():
     told = Explanation(flatline.Report(), SiteReport("a", "relu", 1)).to_dict()
     assert keys_in_the_reference("The JSON explanation").keys() == told.keys()
+
+
+@pytest.mark.parametrize("name", ["Monitor", "examine", "log", "Case"])
+def test_the_reference_shows_how_a_name_is_called(name):
+    table = section("docs/reference.md", "Python")
+    (shown,) = re.findall(rf"^\| `flatline\.{name}\((.*?)\)`", table, re.MULTILINE)
+    parameters = inspect.signature(getattr(flatline, name)).parameters
+    assert [part.partition("=")[0] for part in shown.split(", ") if part != "*"] == [*parameters]
 
 
 @pytest.mark.parametrize("page", ["docs/howto.md", "docs/reference.md"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -185,6 +186,12 @@ def test_activations_come_back_with_their_intervals(name: str) -> None:
     for entry in fields(kept):
         if entry.name != "function":
             assert getattr(found, entry.name) == getattr(kept, entry.name)
+
+
+def test_an_activation_of_another_version_is_read_without_what_is_not_known() -> None:
+    kept = activations.get("tanh")
+    written = json.loads(dump_activation(kept)) | {"on_output": True}
+    assert load_activation(json.dumps(written)) == kept
 
 
 def test_find_by_id_prefix_and_name(store: Store) -> None:

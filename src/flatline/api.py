@@ -246,11 +246,11 @@ class Monitor:
         from flatline.anatomy.roots import inner
         from flatline.record.store import Store
 
-        _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
-        _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
-        _expect(
-            isinstance(budget, int | float) and 0 <= budget <= 1, "a budget from 0 to 1", budget
-        )
+        _expect_model(model)
+        trains = isinstance(optimizer, torch.optim.Optimizer)
+        _expect(trains, "a torch.optim.Optimizer", "pass the model, then its optimizer", optimizer)
+        fits = isinstance(budget, int | float) and 0 <= budget <= 1
+        _expect(fits, "a budget from 0 to 1", "write 0.01 for 1 % of the time", budget)
         limits = _limits(thresholds)
         while (wrapped := inner(model)) is not None:
             model = wrapped
@@ -286,15 +286,26 @@ class Monitor:
         self._end("finished" if kind is None else "failed")
 
 
-def _expect(holds: bool, expected: str, found: object) -> None:
+def _expect(holds: bool, expected: str, cure: str, found: object) -> None:
     if not holds:
-        raise UsageError(f"expected {expected}, found {found!r}")
+        # What a model or a tensor shows of itself takes many lines.
+        plain = found is None or isinstance(found, str | int | float)
+        shown = repr(found) if plain else f"an object of type {type(found).__name__}"
+        raise UsageError(f"expected {expected}, found {shown}; {cure}")
+
+
+def _expect_model(model: object) -> None:
+    import torch
+
+    known = isinstance(model, torch.nn.Module)
+    _expect(known, "an nn.Module as model", "pass the model itself", model)
 
 
 def _limits(thresholds: Mapping[str, float] | None) -> Thresholds:
     """Thresholds as a caller gives them."""
     given = {} if thresholds is None else thresholds
-    _expect(isinstance(given, Mapping), "a mapping of thresholds", given)
+    known = isinstance(given, Mapping)
+    _expect(known, "a mapping of thresholds", 'write {"warning_share": 0.1}', given)
     return parse(given, "thresholds")
 
 
@@ -316,7 +327,8 @@ def log(name: str, value: float) -> None:
         number = float(value)
     except (TypeError, ValueError):
         raise UsageError(
-            f"expected a number for the metric {name!r}, found {type(value).__name__}"
+            f"expected a number for the metric {name!r}, found {type(value).__name__}; "
+            "log one number at a time"
         ) from None
     watch = current[-1]
     step = watch.watcher.step if watch.watcher else 0
@@ -343,8 +355,8 @@ def examine(
         thresholds: What the report compares with, by name; those left out keep their default.
 
     Raises:
-        UsageError: When ``model`` is no module, there is no batch, or a threshold is unknown or
-            out of range.
+        UsageError: When ``model`` is no module, there is no batch, no loss to ablate units by, or
+            a threshold is unknown or out of range.
 
     Example:
         >>> import torch
@@ -365,14 +377,12 @@ def examine_case(
     thresholds: Thresholds = DEFAULT,
 ) -> Report:
     """A census of a case that lists at most ``units`` units; see :func:`examine`."""
-    import torch
-
     from flatline.record.store import Store
     from flatline.sense.lone import examine as census
     from flatline.sense.vitals import Ledger
     from flatline.show.report import build
 
-    _expect(isinstance(case.model, torch.nn.Module), "an nn.Module as model", case.model)
+    _expect_model(case.model)
     began = time.perf_counter()
     found = census(case.model, case.batches, case.loss_fn, ablation=ablation)
     device = next((str(p.device) for p in case.model.parameters()), "cpu")

@@ -26,7 +26,11 @@ EXPECTED = "expected path/to/file.py:factory or package.module:factory"
 
 @click.command(epilog="Example: flatline examine models.py:trained --json census.json")
 @click.argument("target")
-@click.option("--ablate", is_flag=True, help="Also measure what the loss loses by live units.")
+@click.option(
+    "--ablate",
+    is_flag=True,
+    help="Also measure how much the loss grows when live units are silenced.",
+)
 @options.output_options
 def examine(
     target: str, ablate: bool, html: Path | None, json: Path | None, units: int, quiet: bool

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flatline.show.report import Report
 
 RULE_HOLDS = 10
-OUTPUT_FAILED = 2
+OUTPUT_FAILED = FlatlineError.exit_status
 
 
 @dataclass(frozen=True)

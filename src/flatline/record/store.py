@@ -211,7 +211,10 @@ class Store:
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """A checked connection for the length of a ``with`` block."""
         if write and not self._create:
-            raise StoreError(f"expected to write {self.path}, found it opened for reading only")
+            raise StoreError(
+                f"expected to write {self.path}, found it opened for reading only; "
+                "open it with create=True"
+            )
         with schema.plain_errors(self._file), contextlib.ExitStack() as stack:
             db = stack.enter_context(contextlib.closing(schema.connect(self._file, write=write)))
             if schema.is_blank(db) and not write:

@@ -190,13 +190,13 @@ class RunWriter:
         """Keep a note of what could not be seen, for the report to show."""
         self._put("INSERT INTO lost VALUES (?, ?, ?, ?)", [(what, why)])
 
-    def flush(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Wait until everything given so far is in the store, or the time is over."""
+    def flush(self) -> None:
+        """Wait until everything given so far is in the store, but not for ever."""
         if self._here and not self._closed:
             done = threading.Event()
             self._queue.put(done)
             self._wake.put(None)
-            end = time.monotonic() + seconds
+            end = time.monotonic() + CLOSE_SECONDS
             while not done.wait(0.05) and self._thread.is_alive() and time.monotonic() < end:
                 pass
 

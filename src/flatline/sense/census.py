@@ -72,9 +72,6 @@ class Census:
         self.own = 0.0
         self.batch = 0
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     # -- at an exam, before the update --------------------------------------------------------
 
     def collect(self, exam: Exam, owned: Owners, updated: bool = False) -> None:
@@ -374,4 +371,5 @@ class Census:
         rings = sum(beats.nbytes - beats.roll.nbytes for _, beats in self._pulses)
         windows = sum(entry.window.nbytes for entry in self._entries.values())
         drifts = sum(entry.drift.nbytes for entry in self._entries.values())
-        return sum(rolls.values()) + rings + windows + drifts
+        layers = sum(entry.layer.nbytes for entry in self._entries.values())
+        return sum(rolls.values()) + rings + windows + drifts + layers

@@ -139,11 +139,7 @@ def examine(
                     total[place] = merge(total[place], part) if place in total else part
                     found.measures[place.name] = harvest.measures[place]
             found.batches += 1
-            if exam.fault is not None:
-                raise UnsupportedError(
-                    f"expected to follow {type(model).__name__}, found a fault inside flatline "
-                    f"({type(exam.fault).__name__}: {exam.fault}); please report it"
-                ) from exam.fault
+            _expect_no_fault(exam, model)
         if ablation and found.batches:
             live = {place: np.flatnonzero(~one.silent) for place, one in total.items()}
             for place, lost in ablate(live, _mean_loss(model, batches, loss_fn, tracer)).items():
@@ -181,6 +177,7 @@ def _mean_loss(
             loss = _loss(model, batch, loss_fn)
         finally:
             exam.close()
+        _expect_no_fault(exam, model)  # after one, units may not have been silenced
         if loss is None:
             raise UsageError(
                 "expected a loss to ablate units by, found none; give loss_fn, or a model whose "
@@ -189,6 +186,14 @@ def _mean_loss(
         return float(loss.detach().float().mean())
 
     return of
+
+
+def _expect_no_fault(exam: Exam, model: nn.Module) -> None:
+    if exam.fault is not None:
+        raise UnsupportedError(
+            f"expected to follow {type(model).__name__}, found a fault inside flatline "
+            f"({type(exam.fault).__name__}: {exam.fault}); please report it"
+        ) from exam.fault
 
 
 def _differentiate(model: nn.Module, loss: Tensor | None) -> None:

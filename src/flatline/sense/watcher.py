@@ -465,11 +465,6 @@ class Watcher:
         """Memory held between exams, in bytes."""
         return self._census.nbytes
 
-    @property
-    def sites(self) -> int:
-        """Number of sites found."""
-        return len(self._census)
-
 
 def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether ``step`` was given a closure; the hook's arguments begin with the optimizer."""
