@@ -37,6 +37,9 @@ class Progress:
         noise: Median absolute deviation of the loss within a tenth of the steps.
         steps: Number of steps with a loss that is a number.
         waited: Part of the steps before the loss was first clearly below its beginning.
+        leap: Largest loss of the next steps, at most nine, in that of the very first.
+        pace: Fall from the second to the last quarter, in that from the first to the third: 1 for a
+            straight line, 0 for a loss that has settled.
         nonfinite: First step whose loss was infinite; -1 for none.
         guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
     """
@@ -47,6 +50,8 @@ class Progress:
     noise: float
     steps: int
     waited: float = 0.0
+    leap: float = 1.0
+    pace: float = 0.0
     nonfinite: int = -1
     guess: float = math.nan
 
@@ -128,9 +133,25 @@ def progress(steps: Steps, guess: float = math.nan) -> Progress:
         noise=noise,
         steps=len(finite),
         waited=float(np.argmax(below) / len(below)) if below.any() else 1.0,
+        leap=_leap(finite),
+        pace=_pace(finite),
         nonfinite=nonfinite,
         guess=guess,
     )
+
+
+def _leap(loss: Double) -> float:
+    """The largest loss of the first updates, in that before any; 1 where none is larger."""
+    opening, most = float(loss[0]), float(loss[:_START].max())
+    return most / opening if most > opening > 0 else 1.0
+
+
+def _pace(loss: Double) -> float:
+    """How far a loss falls from the second quarter on, in how far it fell until the third."""
+    if len(loss) < ENOUGH:
+        return 0.0
+    one, two, three, four = (float(part.mean()) for part in np.array_split(loss, 4))
+    return (two - four) / (one - three) if one > three else 0.0
 
 
 def _least(first: float, noise: float) -> float:

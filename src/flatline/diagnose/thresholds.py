@@ -86,6 +86,12 @@ class Thresholds:
         3, 1, 1e9, "learning rate, in medians of the steps before, that was raised"
     )
     small_update: float = _number(1e-5, 0, 1, "relative update of all matrices that is too small")
+    short_way: float = _number(
+        0.15, 0, 1e9, "change of a weight matrix in a whole training, in itself, that is too small"
+    )
+    steady_pace: float = _number(
+        0.5, 0, 1e9, "pace of a loss at the end, in that at the start, that has not slowed down"
+    )
     offset: float = _number(
         4, 0, 1e9, "squared mean of the inputs, in their variances, that is far from centred"
     )

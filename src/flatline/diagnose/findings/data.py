@@ -8,7 +8,9 @@ from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.harm import lost
 from flatline.diagnose.findings.shares import by_share, share_severity
+from flatline.diagnose.findings.slow import way_of
 from flatline.diagnose.names import SEVERITIES
 
 
@@ -20,9 +22,10 @@ def unscaled_input(chart: Chart) -> Finding | None:
     their mean in total variances: 0.1 % at s² = 1, 5 % at 4, 21 % at 16 for n = 1,000. A step
     grows with the squared length of the inputs. Evidence: s² and the rms of the inputs, at the
     start or at the end; units of the first layers that are dead, saturated or constant; a loss
-    that stands still or comes back. Threshold: s² of 4 or an rms of 10, and a warning's share of
-    such units or a loss that failed. Avoids: raw inputs that a normalisation takes up, and all
-    that do no harm.
+    that stands still, comes back or ends above that of a guess. Threshold: s² of 4 or an rms of
+    10, and a warning's share of such units or a loss that failed. Avoids: raw inputs that a
+    normalisation takes up, all that do no harm, and inputs off centre where the weights hardly
+    moved.
     """
     limits, readings = chart.thresholds, chart.readings
     offset = np.fmax(readings.early("data_offset"), readings.late("data_offset"))
@@ -38,7 +41,9 @@ def unscaled_input(chart: Chart) -> Finding | None:
     aside = by_share(
         chart, "unscaled-input", states, share_severity, lambda s, m: "lie on one side of it"
     )
-    failed = chart.progress.failed
+    # Weights that went nowhere have not learned from inputs of any offset.
+    large = rms.max(initial=0.0, where=odd) >= limits.input_rms
+    failed = lost(chart) and (large or not way_of(chart) <= limits.short_way)
     if not failed and (aside is None or aside.severity == "info"):
         return None
     worst = aside.sites[0] if aside is not None else next(iter(states))

@@ -14,6 +14,7 @@ from flatline.diagnose.findings.shares import (
     Bool,
     by_cause,
     by_share,
+    dead,
     share_severity,
     silence,
     swap,
@@ -37,12 +38,13 @@ def born_dead(chart: Chart) -> Finding | None:
     """Units that were dead before the first update.
 
     Evidence: silent on every example witnessed, with no life shown at any step. Threshold: any
-    unit; severity by share. Avoids: units seen on fewer than 459 examples; runs in which no ledger
+    unit; severity by share. Avoids: units seen on fewer than 459 examples, but for a whole site
+    through which nothing passed while the loss stood still; runs in which no ledger
     was kept, where nobody can tell when they died; and activations that are flat at both ends,
     whose units sit on a rail (:func:`saturation`).
     """
     found = {
-        s.site.name: (s, s.are("dead") & (s.last_life < 0))
+        s.site.name: (s, _born(s, stuck=chart.progress.stuck))
         for s in chart
         if s.watched and not s.pinned
     }
@@ -159,6 +161,12 @@ def saturation(chart: Chart) -> Finding | None:
         ),
     )
     return _followed(chart, hit)
+
+
+def _born(states: States, *, stuck: bool) -> Bool:
+    """Units that never showed life: certainly, or as a whole site that the loss shows to block."""
+    silent = dead(states, sure=False) & (states.last_life < 0)
+    return silent if stuck and silent.all() else silent & states.certain
 
 
 def _died(states: States) -> Bool:

@@ -55,7 +55,7 @@ _AFTER_VANISHING = ("rank-collapse", "learning-rate-too-low", "dormant-units", "
 
 def _vanished(chart: Chart) -> Finding | None:
     limits, readings = chart.thresholds, chart.readings
-    ratio = max(_first_of(readings.early("signal_rms")), _first_of(readings.late("signal_rms")))
+    ratio = arriving(chart)
     update = readings.usual("update_ratio")
     moving = np.flatnonzero(np.isfinite(update))
     stood = chart.progress.stood_still(limits.long_wait)
@@ -77,6 +77,12 @@ def _vanished(chart: Chart) -> Finding | None:
         _CURES,
         _AFTER_VANISHING,
     )
+
+
+def arriving(chart: Chart) -> float:
+    """What arrives of the gradient at the first site, at the start or the end; NaN if unknown."""
+    readings = chart.readings
+    return max(_first_of(readings.early("signal_rms")), _first_of(readings.late("signal_rms")))
 
 
 def _first_of(signal: Double) -> float:

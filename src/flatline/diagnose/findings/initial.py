@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.harm import lost
 from flatline.diagnose.findings.shares import by_share, share_severity
 
 Double = npt.NDArray[np.float64]
@@ -70,10 +73,12 @@ def init_too_small(chart: Chart) -> Finding | None:
     never fell, or only after half of the steps (a warning). Threshold: a gain below 0.75 and a
     moment that fell to a tenth. Avoids: weights of
     0, which ``zero-init`` reports where they do harm; nets whose normalisations or skip
-    connections carry a small gain; and all that learn nevertheless.
+    connections carry a small gain; weights that large steps have carried far from where they
+    started; and all that learn nevertheless.
     """
     limits, readings = chart.thresholds, chart.readings
-    gain = _gain(chart)
+    gain = _gain(chart, "first")
+    largest = max(gain, _gain(chart, "late"))
     spread = readings.early("z_spread")
     data = readings.early("data_rms")
     start = data[np.isfinite(data)][:1]
@@ -81,7 +86,7 @@ def init_too_small(chart: Chart) -> Finding | None:
     backward = _across(readings.early("signal_rms")[::-1])
     shrunk = float(np.fmin(forward, backward))
     stood = chart.progress.stood_still(limits.long_wait)
-    if not (stood and 0 < gain <= limits.small_gain and shrunk <= limits.shrink):
+    if not (stood and gain > 0 and largest <= limits.small_gain and shrunk <= limits.shrink):
         return None
     stuck = chart.progress.stuck
     fell = [("spread of z", forward), ("gradient", backward)]
@@ -117,14 +122,13 @@ def init_too_large(chart: Chart) -> Finding | None:
     ``unscaled-input`` reports, and layers behind a normalisation.
     """
     limits, readings = chart.thresholds, chart.readings
-    gain, largest = _gain(chart), _largest(readings.first("z_rms"))
+    gain, largest = _gain(chart, "first"), _largest(readings.first("z_rms"))
     inputs = _largest(readings.first("data_rms"))
     if not (gain >= limits.large_gain and largest >= limits.large_rms * max(inputs, 1.0)):
         return None
-    lost = chart.progress.failed or chart.progress.last > chart.guess
     return Finding(
         "init-too-large",
-        "critical" if lost else "warning",
+        "critical" if lost(chart) else "warning",
         tuple(site.name for site in chart.sites),
         1.0,
         f"weights start {gain / _HE:.2g} times above He's: pre-activations reach an rms of "
@@ -139,9 +143,11 @@ def init_too_large(chart: Chart) -> Finding | None:
     )
 
 
-def _gain(chart: Chart) -> float:
-    """Median over sites of rms(w)·√fan-in before the first update."""
-    gain = chart.readings.first("weight_rms") * np.sqrt(chart.readings.first("fan_in"))
+def _gain(chart: Chart, when: Literal["first", "late"]) -> float:
+    """Median over sites of rms(w)·√fan-in, before the first update or at the end."""
+    readings = chart.readings
+    weights = readings.first("weight_rms") if when == "first" else readings.late("weight_rms")
+    gain = weights * np.sqrt(readings.first("fan_in"))
     gain = gain[np.isfinite(gain)]
     return float(np.median(gain)) if len(gain) else np.nan
 
