@@ -157,6 +157,12 @@ def test_another_draw_has_the_same_runs_with_other_numbers():
     assert not torch.equal(*(next(run.begin().model.parameters()) for run in (raised, first)))
 
 
+def test_another_draw_keeps_widths_that_can_be_halved():
+    halved = [run for run in drawn(3).values() if any("widened" in f.title for f in run.faults)]
+    assert len(halved) >= 10
+    assert all(run.begin().step() > 0 for run in halved)
+
+
 @pytest.mark.parametrize("name", ["cnn-0", "finetune+adapted-0", "mlp-dropout+sparsity-0"])
 def test_a_run_repeats_to_the_bit(name):
     def trained():

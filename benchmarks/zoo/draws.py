@@ -39,7 +39,7 @@ def resized(recipe: Recipe, random: Random) -> Recipe:
     """The recipe with another learning rate and, where it states widths, with others."""
     given = getattr(recipe.net, "keywords", {})
     widths = {
-        name: tuple(max(2, round(_near(width, random))) for width in given[name])
+        name: tuple(4 * max(1, round(_near(width, random) / 4)) for width in given[name])
         for name in ("widths", "channels")
         if name in given
     }
