@@ -121,3 +121,22 @@ def test_a_whole_silent_site_is_told_on_few_examples_where_the_loss_stands_still
     most = {0: with_dead(few, 63)}
     book = {0: ledger(64, 63, -1, 0, silent=84)}
     assert "born-dead" not in found([{}], STUCK, windows=most, ledgers=book)
+
+
+@pytest.mark.parametrize(("rank", "code"), [(1.0, "unscaled-input"), (9.0, "born-dead")])
+def test_inputs_that_put_a_layer_on_a_line_leave_the_next_one_on_one_side(
+    rank: float, code: str
+) -> None:
+    dead = {1: with_dead(lively(64), 30)}
+    book = {1: ledger(64, 30, -1, 0)}
+    said = found([{"data_rms": 300.0, "effective_rank": rank}, {}], windows=dead, ledgers=book)
+    assert next(iter(said)) == code
+    assert said[code].severity == "critical"
+    assert said[code].sites == ("net.1",)
+
+
+def test_inputs_off_centre_in_one_small_batch_are_not_called_so() -> None:
+    dead = {0: with_dead(lively(64), 30)}
+    book = {0: ledger(64, 30, -1, 0)}
+    noisy = {"data_offset": [3.0] * 20 + [4.6] * 10}
+    assert "unscaled-input" not in found([noisy], windows=dead, ledgers=book)

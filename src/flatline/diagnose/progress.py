@@ -71,13 +71,17 @@ class Progress:
         return (self.first - self.best) / max(abs(self.first), 1e-30)
 
     @property
+    def fell(self) -> bool:
+        """Whether the loss was ever clearly below its beginning."""
+        return self.first - self.best > _least(self.first, self.noise)
+
+    @property
     def moved(self) -> bool:
-        """Whether the loss was ever clearly below its beginning, and did not end at a guess's.
+        """Whether the loss fell, and not just to that of a guess.
 
         A loss far above that of a guess may hold a penalty, and says nothing about it.
         """
-        fell = self.first - self.best > _least(self.first, self.noise)
-        return fell and not abs(self.best - self.guess) <= _SAME * self.guess
+        return self.fell and not abs(self.best - self.guess) <= _SAME * self.guess
 
     @property
     def stuck(self) -> bool:

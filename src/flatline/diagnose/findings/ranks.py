@@ -16,7 +16,7 @@ Double = npt.NDArray[np.float64]
 #: Units, and rows of activations, that a site needs for a statement about its rank.
 _WIDE = 8
 #: Effective rank, in one, of rows that all but lie on one line.
-_LINE = 1.5
+LINE = 1.5
 #: Part of a site's units that may be silent where silence is not what makes its rank low.
 _SILENT = 0.5
 #: Spread of z, in its size, of examples that all look alike.
@@ -97,5 +97,5 @@ def _possible(chart: Chart) -> Double:
 def _low(chart: Chart) -> Double:
     """The largest effective rank at each site that is a collapse; NaN where none can be told."""
     possible = _possible(chart)
-    low = np.fmax(chart.thresholds.low_rank * possible, _LINE)
+    low = np.fmax(chart.thresholds.low_rank * possible, LINE)
     return np.where(possible >= _WIDE, low, np.nan)

@@ -46,7 +46,7 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
     failed = progress.failed and progress.known
     if killed is None and not failed and not thrown:
         return None
-    severity = "critical" if failed else "info" if killed is None else killed.severity
+    severity = "critical" if failed else "warning" if killed is None else killed.severity
     if thrown and severity == "info":
         severity = "warning"
     return Finding(

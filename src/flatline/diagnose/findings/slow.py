@@ -80,12 +80,12 @@ def _short(chart: Chart) -> Finding | None:
 def _steady(chart: Chart) -> Finding | None:
     """A loss that falls as it fell at the start, and is not down to that of a guess."""
     limits, progress = chart.thresholds, chart.progress
-    high = progress.moved and not progress.failed and progress.last > chart.guess
-    if not (high and progress.pace >= limits.steady_pace):
+    sound = progress.fell and not progress.relapsed and progress.nonfinite < 0
+    if not (sound and progress.last > chart.guess and progress.pace >= limits.steady_pace):
         return None
     return _finding(
         chart,
-        "warning",
+        "critical" if progress.stuck else "warning",
         f"the loss is still above that of a guess ({chart.guess:.3g}) and falls at "
         f"{progress.pace:.0%} of its first pace",
         {"pace": progress.pace, "guess": chart.guess},
