@@ -78,7 +78,7 @@ class Case:
         input_share: Share of the inputs.
         shift: What one update moved z̄, in spreads of z: the mean over the steps between the
             exams, or the largest that was measured at the site, whichever is more.
-        jump: The mean of that over the steps, in spreads at the start where those are more.
+        jump: The mean over the steps, in spreads at the start.
         leaps: How many shifts of that size make up what weights and bias did since the start.
         update: Largest relative update of the site's weights that was measured meanwhile.
         lr: Learning rate of the fatal update.
@@ -178,13 +178,12 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         some = case.shift >= _SOME
         violent = (case.gradient_ratio >= limits.spike_ratio) & some
         violent |= (case.shift >= limits.large_shift) & ~gone
-        large = (case.jump >= limits.large_shift) | (case.update >= limits.large_update)
-        violent |= (case.shift >= limits.large_shift) & large & (own >= _MOST)
+        large = (case.update >= limits.large_update) | (case.jump >= limits.large_shift)
+        violent |= some & large & (own >= _MOST)
         several = case.burst * len(states.code) >= _BURST_UNITS
         abrupt = some & (case.leaps <= _FEW)
         abrupt |= several & (case.burst >= limits.burst_share) & (some | np.isnan(case.shift))
         abrupt |= case.gradient_ratio >= limits.spike_ratio
-        abrupt |= some & (case.update >= limits.large_update) & (own >= _MOST)
         shifted = case.data_shift >= limits.data_shift
         return [
             ("saturation", np.full(len(units), states.pinned)),
@@ -225,7 +224,7 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         weight_share=shares[1],
         input_share=shares[2],
         shift=shift,
-        jump=moved / np.fmax(terms["spread_first"], terms["spread_before"]),
+        jump=moved / terms["spread_first"],
         leaps=leaps,
         update=context.largest(site.name, "update_ratio", exam, died - 1),
         lr=context.lr(after),
