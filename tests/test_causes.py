@@ -143,6 +143,9 @@ GONE = {"spread_after": 1e-6, "z_after": -0.01}
             GONE | {"input": -0.5, "input_first": -6.0}, 0.0, "upstream-death", id="lost its inputs"
         ),
         pytest.param(
+            GONE | {"spread_first": 0.0}, 0.01, "upstream-death", id="never varied, never moved"
+        ),
+        pytest.param(
             GONE | {"weight": -4.0, "weight_first": -4.0}, 0.01, "upstream-death", id="small steps"
         ),
         pytest.param(

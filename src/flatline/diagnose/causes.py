@@ -210,7 +210,7 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         shrinkage = terms["spread_after"] / terms["spread_first"]
         moved = np.abs(terms["bias"] + terms["weight"])
         moved /= np.maximum(terms["step"] - terms["before"], 1)
-        rate = moved / terms["spread_before"]
+        rate, jump = moved / terms["spread_before"], moved / terms["spread_first"]
         measured = context.largest(site.name, "shift_high", exam, died - 1)
         shift = np.fmax(rate, measured)
         ever = np.abs(terms["bias_first"] + terms["weight_first"]) / terms["spread_first"]
@@ -224,7 +224,7 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         weight_share=shares[1],
         input_share=shares[2],
         shift=shift,
-        jump=moved / terms["spread_first"],
+        jump=jump,
         leaps=leaps,
         update=context.largest(site.name, "update_ratio", exam, died - 1),
         lr=context.lr(after),
