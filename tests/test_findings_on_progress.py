@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from flatline.sense.history import Note
 from test_findings import ledger, lively, with_dead
 from test_findings_of_trainings import (
     CLASSES,
@@ -29,6 +30,8 @@ SMALL = [
 ]
 #: All updates together change a matrix by 9 %.
 SHORT = {"update_ratio": 3e-4}
+#: The same, with a gradient that fell although the weights hardly moved.
+AT_REST = SHORT | {"gradient_rms": [1e-3] * 10 + [3e-4] * 20}
 OFF = {"data_offset": 16.0, "data_rms": 2.0}
 
 
@@ -40,6 +43,19 @@ def test_first_updates_that_throw_the_loss_up_are_told_though_the_training_recov
     said = found([{}], thrown(40))
     assert severities(said) == {"learning-rate-too-high": "warning"}
     assert "first updates raised the loss 39 times" in said["learning-rate-too-high"].message
+
+
+def test_numbers_that_were_lost_after_the_loss_was_thrown_up_were_lost_to_the_rate() -> None:
+    lost = {"notes": [Note(50, "nonfinite", {"what": "loss"})]}
+    said = found([{}], np.where(STEPS < 50, thrown(40), np.nan), **lost)
+    assert severities(said) == {"learning-rate-too-high": "critical", "non-finite": "warning"}
+    calm = found([{}], np.where(STEPS < 50, LEARNS, np.nan), **lost)
+    assert severities(calm) == {"non-finite": "critical"}
+
+
+def test_a_loss_at_rest_at_a_guess_is_no_matter_of_the_rate() -> None:
+    said = found([AT_REST, AT_REST], STUCK, notes=[CLASSES])
+    assert severities(said) == {"no-learning": "critical"}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +90,7 @@ def test_updates_that_all_together_lead_nowhere_explain_a_loss_that_stands_still
         pytest.param(SHORT, LEARNS, id="that learned"),
         pytest.param({"update_ratio": 1e-3}, STUCK, id="updates that could change a third"),
         pytest.param(SHORT | {"gradient_rms": [1e-2] + [0.0] * 29}, STUCK, id="no gradient"),
+        pytest.param(AT_REST, STUCK, id="a gradient that fell to a third"),
     ],
 )
 def test_a_short_way_is_blamed_for_nothing_else(measures: Measures, loss: np.ndarray) -> None:

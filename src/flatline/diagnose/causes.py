@@ -78,6 +78,7 @@ class Case:
         input_share: Share of the inputs.
         shift: What one update moved z̄, in spreads of z: the mean over the steps between the
             exams, or the largest that was measured at the site, whichever is more.
+        jump: The mean over the steps, in spreads at the start.
         leaps: How many shifts of that size make up what weights and bias did since the start.
         update: Largest relative update of the site's weights that was measured meanwhile.
         lr: Learning rate of the fatal update.
@@ -101,6 +102,7 @@ class Case:
     weight_share: Double
     input_share: Double
     shift: Double
+    jump: Double
     leaps: Double
     update: Double
     lr: Double
@@ -157,6 +159,8 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         own = case.bias_share + case.weight_share
         ordered = case.upstream_before >= limits.upstream_share
         gone = case.shrinkage <= _GONE
+        # A unit whose z varies as it did at the start still has inputs.
+        ordered &= ~(case.shrinkage > 1) | ~(own >= _MOST)
         starved = case.upstream >= limits.upstream_share
         starved &= ordered | inputs | unknown | gone
         fewer = case.upstream - case.upstream_before >= 1 - limits.upstream_share
@@ -170,15 +174,16 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         by_decay = (part >= limits.decay_share) | (gone & (part >= limits.decay_share / 2))
         by_decay |= case.decay_ratio >= 1
         decayed = collapsed & by_decay
-        # Where a spread has gone to nothing, any step is large beside it.
+        # Where a spread has gone to nothing, any step is large beside it: others must say so.
         some = case.shift >= _SOME
         violent = (case.gradient_ratio >= limits.spike_ratio) & some
         violent |= (case.shift >= limits.large_shift) & ~gone
+        large = (case.update >= limits.large_update) | (case.jump >= limits.large_shift)
+        violent |= some & large & (own >= _MOST)
         several = case.burst * len(states.code) >= _BURST_UNITS
         abrupt = some & (case.leaps <= _FEW)
         abrupt |= several & (case.burst >= limits.burst_share) & (some | np.isnan(case.shift))
         abrupt |= case.gradient_ratio >= limits.spike_ratio
-        abrupt |= some & (case.update >= limits.large_update) & (own >= _MOST)
         shifted = case.data_shift >= limits.data_shift
         return [
             ("saturation", np.full(len(units), states.pinned)),
@@ -203,8 +208,9 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
     exam = np.where(np.isfinite(terms["before"]), terms["before"], after)
     with np.errstate(invalid="ignore", divide="ignore"):
         shrinkage = terms["spread_after"] / terms["spread_first"]
-        update = np.abs(terms["bias"] + terms["weight"]) / terms["spread_before"]
-        rate = update / np.maximum(terms["step"] - terms["before"], 1)
+        moved = np.abs(terms["bias"] + terms["weight"])
+        moved /= np.maximum(terms["step"] - terms["before"], 1)
+        rate, jump = moved / terms["spread_before"], moved / terms["spread_first"]
         measured = context.largest(site.name, "shift_high", exam, died - 1)
         shift = np.fmax(rate, measured)
         ever = np.abs(terms["bias_first"] + terms["weight_first"]) / terms["spread_first"]
@@ -218,6 +224,7 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         weight_share=shares[1],
         input_share=shares[2],
         shift=shift,
+        jump=jump,
         leaps=leaps,
         update=context.largest(site.name, "update_ratio", exam, died - 1),
         lr=context.lr(after),

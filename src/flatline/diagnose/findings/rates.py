@@ -12,6 +12,7 @@ from flatline.diagnose.findings.finding import Finding, Remedy
 from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import by_cause, by_share, dead, share_severity
 from flatline.diagnose.findings.spikes import spike
+from flatline.diagnose.findings.units import nonfinite_step
 from flatline.diagnose.progress import Progress
 
 Double = npt.NDArray[np.float64]
@@ -43,7 +44,7 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
         return None
     died = by_cause(chart, *(_OWN if large else ("step-too-large",)))
     killed = by_share(chart, "learning-rate-too-high", died, share_severity, lambda s, m: "died")
-    failed = progress.failed and progress.known
+    failed = (progress.failed and progress.known) or _diverged(chart, raised, thrown=thrown)
     if killed is None and not failed and not thrown:
         return None
     severity = "critical" if failed else "warning" if killed is None else killed.severity
@@ -90,6 +91,12 @@ def _how(
     said += ["the loss stood still"] if progress.stuck else []
     said += ["the loss came back"] if progress.relapsed else []
     return "; ".join(said)
+
+
+def _diverged(chart: Chart, raised: tuple[int, float] | None, *, thrown: bool) -> bool:
+    """Whether numbers were lost after the first updates threw the loss up, or the rate rose."""
+    step = nonfinite_step(chart)
+    return step is not None and (thrown or (raised is not None and raised[0] <= step))
 
 
 def _by_steps(chart: Chart) -> bool:

@@ -19,6 +19,8 @@ _HALF = 0.5
 _FADED = 0.01
 #: Part of the gradient at the start, at the end, that is still a gradient to learn by.
 _KEPT = 0.03
+#: The same where weights hardly moved: a gradient that fell since has come to rest at a guess.
+_SAME = 0.5
 #: Part of the loss of a guess that is no better than it.
 _GUESS = 0.9
 
@@ -33,8 +35,9 @@ def learning_rate_too_low(chart: Chart) -> Finding | None:
     half where updates fell to a hundredth before half of the training was over. Or all steps
     together cannot have changed a matrix by 15 %, and the loss is no better than a guess; or it is
     still above that of a guess and falls at half its first pace or more. Avoids: schedules
-    that end at 0 and converged runs, whose loss has fallen; dead and frozen layers, which have no
-    gradient; layers that move little beside others that move; short trainings that learned.
+    that end at 0 and converged runs, whose loss has fallen; targets that hold nothing to be
+    learned, where gradients fall although weights hardly moved; dead and frozen layers, which have
+    no gradient; layers that move little beside others that move; short trainings that learned.
     """
     if not chart.progress.known:
         return None
@@ -67,7 +70,7 @@ def _short(chart: Chart) -> Finding | None:
     if not way <= limits.short_way or arriving(chart) <= limits.vanishing_ratio:
         return None
     unknown = progress.stuck and np.isnan(chart.guess)
-    if not (poor or unknown) or progress.gained >= limits.low_gain:
+    if not (poor or unknown) or progress.gained >= limits.low_gain or _came_to_rest(chart):
         return None
     return _finding(
         chart,
@@ -108,6 +111,13 @@ def _learning(chart: Chart, update: Double) -> Double:
     sick = [s.are("dead", "saturated", "constant").mean() for s in chart]
     alive = np.array(sick, np.float64) < chart.thresholds.critical_share
     return np.asarray(update[kept & alive & np.isfinite(update)])
+
+
+def _came_to_rest(chart: Chart) -> bool:
+    """Whether the gradient at every site fell to less than half, as where nothing is to be won."""
+    readings = chart.readings
+    early, late = readings.early("gradient_rms"), readings.late("gradient_rms")
+    return bool((late < _SAME * early).any() and not (late >= _SAME * early).any())
 
 
 def _largest_usual(chart: Chart) -> float:
