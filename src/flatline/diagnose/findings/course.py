@@ -18,12 +18,12 @@ def no_learning(chart: Chart) -> Finding | None:
 
     Evidence: the median loss of each tenth of the steps, against the first ten and the noise
     within a tenth. Threshold: a fall of 5 % or twice the noise in any of them. Critical where the
-    loss is known to be that of a guess. Avoids: runs of fewer than 20 steps; noisy losses; runs
+    loss is known to be that of a guess. Avoids: runs of fewer than 50 steps; noisy losses; runs
     that had converged before, of which nobody can tell whether they should learn more, with a
     warning at most.
     """
     progress, guess = chart.progress, chart.guess
-    if not progress.stuck:
+    if not progress.stuck or progress.steps < chart.thresholds.least_steps:
         return None
     poor = progress.last >= _GUESS * guess
     known = "" if np.isnan(guess) else f"; a guess has {guess:.3g}"
