@@ -37,10 +37,14 @@ def learning_rate_too_low(chart: Chart) -> Finding | None:
     still above that of a guess and falls at half its first pace or more. Avoids: schedules
     that end at 0 and converged runs, whose loss has fallen; targets that hold nothing to be
     learned, where gradients fall although weights hardly moved; dead and frozen layers, which have
-    no gradient; layers that move little beside others that move; short trainings that learned.
+    no gradient; layers that move little beside others that move; trainings of fewer than 50
+    steps, but for updates of next to nothing; short trainings that learned.
     """
-    if not chart.progress.known:
+    progress = chart.progress
+    if not progress.known:
         return None
+    if progress.steps < chart.thresholds.least_steps:
+        return _small(chart)  # a few steps lead nowhere at any rate
     return _small(chart) or _short(chart) or _steady(chart)
 
 
