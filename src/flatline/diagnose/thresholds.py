@@ -100,9 +100,7 @@ class Thresholds:
     long_wait: float = _number(
         0.5, 0, 1, "part of the steps for which a loss that stands still is a warning"
     )
-    least_steps: int = _number(
-        50, 1, 1e9, "steps before the course of a loss says anything of the rate"
-    )
+    least_steps: int = _number(50, 1, 1e9, "steps before a loss that goes nowhere is critical")
     low_gain: float = _number(
         0.2, 0, 1, "decrease of the loss, in its beginning, that is next to nothing"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,15 +39,16 @@ def learning_rate_too_low(chart: Chart) -> Finding | None:
     still above that of a guess and falls at half its first pace or more. Avoids: schedules
     that end at 0 and converged runs, whose loss has fallen; targets that hold nothing to be
     learned, where gradients fall although weights hardly moved; dead and frozen layers, which have
-    no gradient; layers that move little beside others that move; trainings of fewer than 50
-    steps, but for updates of next to nothing; short trainings that learned.
+    no gradient; layers that move little beside others that move; short trainings that learned.
+    Below 50 steps it is a warning at most.
     """
     progress = chart.progress
     if not progress.known:
         return None
-    if progress.steps < chart.thresholds.least_steps:
-        return _small(chart)  # a few steps lead nowhere at any rate
-    return _small(chart) or _short(chart) or _steady(chart)
+    found = _small(chart) or _short(chart) or _steady(chart)
+    if found is not None and progress.steps < chart.thresholds.least_steps:
+        return replace(found, severity="warning")  # a few steps lead nowhere at any rate
+    return found
 
 
 def _small(chart: Chart) -> Finding | None:
