@@ -34,7 +34,7 @@ test-quick: $(INSTALLED)  ## run all but the slow suites
 bench: $(INSTALLED)  ## measure what watching costs; writes benchmarks/results/
 	$(BIN)/python benchmarks/overhead.py
 
-real-bugs: $(INSTALLED)  ## run flatline on the real bugs that other tools were compared on
+real-bugs: $(INSTALLED)  ## compare with other tools on real bugs; writes benchmarks/results/ and docs/benchmarks.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_bugs
 
 zoo: $(INSTALLED)  ## score the diagnosis on labelled trainings; writes benchmarks/results/

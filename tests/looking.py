@@ -195,6 +195,26 @@ def check_numbers(seen: Vitals, unit: Unit, outputs: dict[str, Tensor], fires: A
     np.testing.assert_allclose(seen.h_abs, abs(h).mean(axis=1).sum(axis=0), rtol=1e-4, atol=1e-4)
 
 
+def params(name: str, *, bias: bool = True) -> tuple[str, ...]:
+    """The names of a layer's parameters."""
+    return (f"{name}.weight", f"{name}.bias") if bias else (f"{name}.weight",)
+
+
+def check(
+    model, *inputs, name, units, feeds, reads, pulse="exact", axis=-1, module=None, fn=torch.relu
+):
+    """The one site of a model, compared in every respect."""
+    seen = look(model, *inputs)
+    site = seen.only()
+    assert (site.name, site.units) == (name, units)
+    assert site.feeds == feeds
+    assert list(site.reads) == list(reads)
+    assert site.pulse == pulse
+    assert seen.unplaced == {}
+    unit = Unit(module or name, fn, axis)
+    check_numbers(seen.vitals[name], unit, outputs_of(model, *inputs), site.activation.fires)
+
+
 def _rows(tensor: Tensor, axis: int) -> Tensor:
     """As ``(examples, positions, units)``."""
     tensor = tensor.float().movedim(axis, -1)

@@ -137,6 +137,16 @@ def test_a_report_can_be_asked_for_at_any_time_and_changes_nothing():
     assert monitor.report().run["status"] == "finished"
 
 
+def test_a_report_names_the_device_that_the_training_runs_on():
+    model = mlp().to("meta")  # the only device beside the CPU that is everywhere
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, _ = next(clusters(16))
+    with flatline.Monitor(model, optimizer) as monitor:
+        model(x.to("meta")).sum().backward()
+        optimizer.step()
+    assert monitor.report().run["device"] == "meta"
+
+
 def test_a_monitor_may_be_closed_twice_and_sees_nothing_after_that():
     before = surroundings()
     training = WORKLOADS["mlp_relu"].build()
@@ -194,9 +204,10 @@ def test_a_monitor_writes_the_store_it_is_given(tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"model": 3}, "expected an nn.Module as model, found 3"),
-        ({"optimizer": "sgd"}, "expected a torch.optim.Optimizer, found 'sgd'"),
-        ({"budget": 2}, "expected a budget from 0 to 1, found 2"),
+        ({"model": 3}, "expected an nn.Module as model, found 3; pass the model itself$"),
+        ({"optimizer": "sgd"}, "expected a torch.optim.Optimizer, found 'sgd'; pass the model"),
+        ({"optimizer": mlp()}, "found an object of type Sequential; pass the model, then"),
+        ({"budget": 2}, "expected a budget from 0 to 1, found 2; write 0.01 for 1 %"),
         ({"budget": -0.1}, "expected a budget from 0 to 1, found -0.1"),
         ({"budget": math.nan}, "expected a budget from 0 to 1, found nan"),
         ({"thresholds": 3}, "expected a mapping of thresholds, found 3"),
@@ -260,7 +271,7 @@ def test_a_monitored_model_is_freed_with_its_monitor():
     assert [ref() for ref in refs] == [None] * 3
 
 
-def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
+def test_between_exams_64_bytes_per_unit_two_means_of_inputs_and_what_data_were_like_are_kept():
     torch.manual_seed(0)
     widths = [96, 9000, 60, 9000]  # enough of them for the fewest rows of the pulse to wait
     layers = [part for a, b in pairwise(widths) for part in (nn.Linear(a, b), nn.ReLU())]
@@ -272,7 +283,8 @@ def test_between_exams_64_bytes_per_unit_and_two_means_of_inputs_are_kept():
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
         inputs = 2 * 4 * sum(widths[:-1])
-        assert 0 < watcher.nbytes <= 64 * sum(widths[1:]) + inputs
+        data = 4 * 4 * widths[0]  # the first mean and deviation, the least and the greatest value
+        assert 0 < watcher.nbytes <= 64 * sum(widths[1:]) + inputs + data
 
 
 # -- loss and learning rate -----------------------------------------------------------------------
@@ -427,6 +439,7 @@ def test_under_a_gradient_scaler_the_loss_is_the_one_before_scaling():
 def test_a_step_that_the_scaler_skips_is_none():
     script = Script()
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
+    losses = []
     with watched() as (memory, watcher):
         optimizer = sgd(script)
         for i in range(6):
@@ -435,8 +448,10 @@ def test_a_step_that_the_scaler_skips_is_none():
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad()
+            losses.append(loss.item())
     assert watcher.step == 5
     assert [row[0] for row in memory.rows] == [0, 1, 2, 3, 4]
+    assert [row[1] for row in memory.rows] == [loss for loss in losses if math.isfinite(loss)]
     assert memory.losses == []
 
 

@@ -132,18 +132,46 @@ def test_a_spike_of_the_gradient_points_at_one_step() -> None:
     assert found.numbers(3)["gradient_ratio"] == pytest.approx(50)
 
 
-def test_a_unit_that_lost_its_inputs_did_not_drift() -> None:
+#: What is left of z where the inputs are gone.
+GONE = {"spread_after": 1e-6, "z_after": -0.01}
+
+
+@pytest.mark.parametrize(
+    ("terms", "update", "cause"),
+    [
+        pytest.param(
+            GONE | {"input": -0.5, "input_first": -6.0}, 0.0, "upstream-death", id="lost its inputs"
+        ),
+        pytest.param(
+            GONE | {"spread_first": 0.0}, 0.01, "upstream-death", id="never varied, never moved"
+        ),
+        pytest.param(
+            GONE | {"weight": -4.0, "weight_first": -4.0}, 0.01, "upstream-death", id="small steps"
+        ),
+        pytest.param(
+            GONE | {"weight": -4.0, "weight_first": -4.0}, 0.2, "step-too-large", id="large updates"
+        ),
+        pytest.param(
+            GONE | {"weight": -15.0, "weight_first": -15.0}, 0.01, "step-too-large", id="leaps"
+        ),
+        pytest.param(
+            {"weight": -0.5, "weight_first": -6.0, "spread_after": 2.0}, 0.01, "weight-drift",
+            id="still has inputs",
+        ),
+    ],
+)  # fmt: skip
+def test_a_unit_whose_inputs_died_may_have_lost_them_or_died_of_its_own(
+    terms: Mapping[str, float], update: float, cause: str
+) -> None:
     sites = chain(2)
-    gone = {"input": -0.5, "input_first": -6.0, "spread_after": 1e-6, "z_after": -0.01}
-    exams = [
-        (step, {one.name: {"shift_high": 0.05} for one in sites}) for step in range(0, 300, 10)
-    ]
+    measured = {"shift_high": 0.05, "update_ratio": update}
+    exams = [(step, {one.name: measured for one in sites}) for step in range(0, 300, 10)]
     history = History(
         steps=Steps(np.arange(300), *np.ones((3, 300))),
         exams=exams,
         autopsies={
             "net.0": autopsy(dict.fromkeys(range(64), PLANTS["bias-drift"][0])),
-            "net.1": autopsy(dict.fromkeys(range(32), gone)),
+            "net.1": autopsy(dict.fromkeys(range(32), terms)),
         },
     )
     windows = {"net.0": with_dead(lively(64), 64), "net.1": with_dead(lively(64), 32)}
@@ -151,10 +179,10 @@ def test_a_unit_that_lost_its_inputs_did_not_drift() -> None:
         ledger(64, 64, 0, 60), last_life=np.arange(40, 104, dtype=np.int32),
         first_silent=np.arange(41, 105, dtype=np.int32),
     )  # fmt: skip
-    books = {"net.0": spread, "net.1": ledger(64, 32, 109, 110)}
+    books = {"net.0": spread, "net.1": ledger(64, 32, 124, 125)}
     found = diagnose(sites, windows, books, history).causes
     assert {found["net.0"].of(unit) for unit in range(64)} == {"bias-drift"}
-    assert {found["net.1"].of(unit) for unit in range(32)} == {"upstream-death"}
+    assert {found["net.1"].of(unit) for unit in range(32)} == {cause}
     assert found["net.1"].numbers(0)["upstream"] == 1
 
 

@@ -11,8 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import flatline
 import recordings
 from flatline.diagnose.certainty import (
     CERTAIN_EXAMPLES,
@@ -173,3 +175,21 @@ def test_after_the_steps_that_are_said_to_do_the_run_is_no_longer_too_short(batc
 def test_units_silent_so_far_need_the_rest_of_459_examples():
     said = words.sentences(build(recordings.sick_mlp()))
     assert said[-1] == "6 more steps would do."  # 100 seen, 64 a step
+
+
+def test_units_that_fell_silent_after_the_last_exam_are_told_apart_from_the_dead():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    with flatline.Monitor(model, optimizer, budget=0) as monitor:  # one exam, at step 0
+        for step in range(200):
+            if step == 100:
+                with torch.no_grad():
+                    model[0].bias[:3] = -1e3
+                    model[0].bias[3:] = 1.0
+            model(torch.randn(64, 8)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    report = monitor.report()
+    assert (report.certainty.called, report.certainty.unexamined) == (0, 3)
+    assert certain.sentences(report)[-1].startswith("3 more units have had no gradient for the")

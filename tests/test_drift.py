@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import flatline
-from watching import examine_when
+from watching import examine_when, watched
 
 
 def mlp() -> nn.Sequential:
@@ -97,3 +97,35 @@ def test_the_terms_are_those_of_whole_copies(build, shape) -> None:
                 assert found == pytest.approx(values[unit], abs=2e-4 * (1 + abs(values[unit])))
             compared += 1
     assert compared >= 5
+
+
+def test_layers_of_an_optimizer_that_steps_first_are_taken_apart_too() -> None:
+    torch.manual_seed(1)
+    kept = {}
+    with watched(lambda step, event: step % 5 == 0) as (memory, _):
+        model = mlp()
+        parts = [*model[:2].parameters()], [*model[2:].parameters()]
+        optimizers = [torch.optim.SGD(part, 0.1) for part in parts]
+        for step in range(31):
+            x, y = torch.randn(64, 16), torch.randint(4, (64,))
+            if step % 5 == 0:
+                kept[step] = copy.deepcopy(model), x
+            model.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            for optimizer in optimizers:
+                optimizer.step()
+            if step == 12:
+                with torch.no_grad():
+                    for layer in (model[0], model[2]):
+                        layer.bias[:4] -= 9
+    assert memory.losses == []
+    compared = set()
+    for (step, site, before, units), columns in zip(memory.autopsies, memory.terms, strict=True):
+        if before == 0:
+            continue  # at the first exam no layer is known yet
+        truth = terms(kept[before][0], kept[step][0], int(site) + 1, kept[before][1], kept[step][1])
+        for name, found in zip(("bias", "weight", "input"), columns[4:7], strict=True):
+            size = 1 + np.abs(truth[name][units])
+            assert np.abs(found - truth[name][units]).max() <= (2e-4 * size).max()
+        compared.add(site)
+    assert compared == {"0", "2"}

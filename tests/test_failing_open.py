@@ -46,6 +46,7 @@ from flatline.sense import (
     stance,
     stride,
     taps,
+    turns,
     underway,
     watcher,
     window,
@@ -115,7 +116,7 @@ KINDS = (
     labels.Labels, roots.Names, gauge.Reading, pulse.Pulse, pulse.Source, roll.Roll, window.Window,
     taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
     stance.Stance, RunWriter, notes.Notes, parameters.Parameters, stale.Stale, loaders.Loaders,
-    lossside.LossSide, optimizers.Pull, course.Course,
+    lossside.LossSide, optimizers.Pull, course.Course, turns.Turns,
 )  # fmt: skip
 FUNCTIONS = (
     (exam, "unseen"), (exam, "simulated"), (exam, "lay_below"), (exam, "withdraw"),
@@ -243,6 +244,7 @@ def put_right():
         (nn.Module, "__call__"),
         (torch.autograd, "backward"),
         (torch.amp.GradScaler, "scale"),
+        (torch.amp.GradScaler, "step"),
         (DataLoader, "__iter__"),
     ]
     before = [(owner, name, vars(owner)[name]) for owner, name in owners]
@@ -328,6 +330,23 @@ def test_faults_under_a_session(entry, tmp_path, monkeypatch, caplog):
     lost = {what for what, why in reports[0].lost if "injected" in why}
     assert len(lost) == 1
     assert [record.getMessage() for record in caplog.records if lost.pop() in record.getMessage()]
+
+
+@pytest.mark.parametrize("stream", [None, object()], ids=["closed", "replaced"])
+def test_a_training_without_a_usual_standard_error_is_watched(stream, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    reports = []
+
+    @contextmanager
+    def watch():
+        watching = session.Session(tmp_path / "runs.db", argv=["train.py"])
+        watching.attach()
+        yield
+        reports.append(watching.finish("finished"))
+
+    trained(program, STEPS, watch)
+    assert reports[0].run["steps"] == STEPS
+    assert reports[0].sites
 
 
 def test_max_steps_holds_when_all_watching_is_lost(monkeypatch):

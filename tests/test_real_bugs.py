@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -11,10 +13,11 @@ import torch
 
 from flatline.diagnose.names import CODES
 from real_bugs import BUGS, PROGRAMS
-from real_bugs.__main__ import examined, totals
+from real_bugs.__main__ import BUDGETS, RESULTS, examined, met, totals
 from real_bugs.keras import EPSILON, binary_crossentropy, categorical_crossentropy, glorot
+from real_bugs.page import PAGE, inserted
 from real_bugs.program import Program
-from real_bugs.table import published
+from real_bugs.table import DEAD, published
 
 COUNTED = [bug for bug in BUGS if bug.counted]
 #: One of each kind: output, rate too small and too large, scale, dead unit, vanishing gradient.
@@ -52,6 +55,24 @@ def test_right_diagnoses_are_codes_that_name_a_cause():
         assert not {"no-learning", "non-finite"} & set(bug.codes), bug.name
 
 
+def test_what_a_repair_leaves_in_is_explained():
+    for bug in BUGS:
+        assert bool(bug.leaves) == bool(bug.remains), bug.name
+        assert bug.remains == "" or bug.remains.endswith("."), bug.name
+
+
+def test_the_page_says_what_was_measured_of_the_bugs_that_the_table_has():
+    document = json.loads(RESULTS.read_text())
+    assert inserted(PAGE.read_text(), document) == PAGE.read_text()
+    assert [run["budget"] for run in document["runs"]] == list(BUDGETS)
+    for run in document["runs"]:
+        assert [row["bug"] for row in run["bugs"]] == [bug.name for bug in COUNTED if bug.in_scope]
+        assert totals(run["bugs"]) == run["flatline"]
+        assert met(run["flatline"])
+        for row, bug in zip(run["bugs"], (b for b in COUNTED if b.in_scope), strict=True):
+            assert row["right"] == list(bug.codes)
+
+
 def test_every_bug_in_scope_has_a_program_and_no_other_has():
     assert set(PROGRAMS) == {bug.name for bug in BUGS if bug.in_scope}
 
@@ -65,11 +86,38 @@ def test_every_bug_says_where_it_comes_from_and_why_it_counts_as_it_does():
 
 
 @pytest.mark.parametrize("name", SAMPLE)
-def test_the_fault_shows_and_the_repair_cures_it(name):
+def test_the_fault_shows_is_diagnosed_and_the_repair_cures_it(name):
     program = PROGRAMS[name]
-    buggy, fixed = program.buggy(), program.fixed()
-    assert program.is_bad(buggy), buggy
-    assert program.is_good(fixed), fixed
+    bug = next(bug for bug in BUGS if bug.name == name)
+    row = examined(bug, program, budget=0.01)
+    assert row["reproduced"], (row["buggy"], row["fixed"])
+    assert row["diagnosed"], row["found"]
+    assert row["false_alarms"] == []
+
+
+@pytest.mark.parametrize("name", [bug.name for bug in BUGS if {*bug.leaves} & {*DEAD}])
+def test_a_repair_that_is_said_to_leave_dead_units_in_leaves_a_critical_share(name):
+    """By brute force: units of a layer that never fired in the second half of the training."""
+    last, calls = {}, Counter()
+
+    def note(layer, inputs, outputs):
+        lit = (outputs > 0).any(0)
+        before = last.get(layer, torch.full(lit.shape, -1))
+        last[layer] = torch.where(lit, calls[layer], before)
+        calls[layer] += 1
+
+    @contextmanager
+    def watch(model, optimizer):
+        layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.ReLU)]
+        hooks = [layer.register_forward_hook(note) for layer in layers]
+        yield
+        for hook in hooks:
+            hook.remove()
+
+    PROGRAMS[name].fixed(watch)
+    shares = [(step < calls[layer] / 2).float().mean() for layer, step in last.items()]
+    assert all(len(step) >= 8 for step in last.values())
+    assert max(shares) >= 0.3
 
 
 def test_a_program_hands_its_model_over_before_it_trains_and_takes_it_back_after():
@@ -98,6 +146,13 @@ def test_not_a_number_is_bad_and_not_good(metric, worse):
     assert not program.is_bad(good)
     assert program.is_bad(math.nan)
     assert not program.is_good(math.nan)
+
+
+def test_the_figures_of_a_program_are_those_that_it_has_unwatched():
+    program = PROGRAMS["48934338"]
+    bug = next(bug for bug in BUGS if bug.name == "48934338")
+    row = examined(bug, program, budget=0.1)
+    assert (row["buggy"], row["fixed"]) == (program.buggy(), program.fixed())
 
 
 def test_a_script_draws_its_own_numbers():

@@ -157,7 +157,7 @@ def test_the_roll_equals_the_slow_reading(seed):
         step = steps[-1]
         rows = [[next(life) for _ in steps] for life in lives]
         alive = np.concatenate([np.array(part) for part in rows], axis=1)
-        roll.observe_word(bits.pack(alive, word), steps)
+        roll.observe(bits.pack(alive, word), steps)
         for site, part in zip(slow, rows, strict=True):
             for at, alive in zip(steps, part, strict=True):
                 site.row(at, alive.tolist())
@@ -202,7 +202,7 @@ def rows_of(roll, *rows, first):
     for start in range(0, len(rows), ROWS):
         part = np.array(rows[start : start + ROWS])
         steps = list(range(first + start, first + start + len(part)))
-        if roll.observe(part, steps):
+        if roll.observe(bits.pack(part, np.uint64), steps):
             asked.append(steps[-1])
     return asked
 

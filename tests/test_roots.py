@@ -32,12 +32,27 @@ def test_a_symptom_is_listed_under_its_root_and_not_raised_beside_it() -> None:
     ]
 
 
-def test_a_root_is_as_bad_as_what_it_explains() -> None:
-    root = one("learning-rate-too-high", "warning", "dying-relu")
-    assert said(root, one("dying-relu", "critical"))[0][:2] == (
-        "learning-rate-too-high",
-        "critical",
-    )
+def test_what_was_given_is_as_bad_as_what_it_explains() -> None:
+    root = one("unscaled-input", "warning", "dying-relu")
+    assert said(root, one("dying-relu", "critical"))[0][:2] == ("unscaled-input", "critical")
+
+
+def test_what_came_later_explains_nothing_worse_than_itself() -> None:
+    root = one("learning-rate-too-high", "warning", "dying-relu", "rank-collapse")
+    found = said(root, one("dying-relu", "critical"), one("rank-collapse", "warning"))
+    assert found == [
+        ("dying-relu", "critical", ()),
+        ("learning-rate-too-high", "warning", ("rank-collapse",)),
+        ("rank-collapse", "info", ()),
+    ]
+
+
+def test_a_root_that_something_else_explains_waits_for_it() -> None:
+    late = one("rank-collapse", "critical", "dying-relu", "no-learning")
+    assert [code for code, _, _ in said(one("dying-relu", "critical"), late)] == [
+        "rank-collapse",
+        "dying-relu",
+    ]
 
 
 def test_information_explains_nothing() -> None:
@@ -160,6 +175,14 @@ NOISE = np.random.default_rng(0).normal(size=200)
 def test_the_course_of_a_loss(losses: np.ndarray, stuck: bool, relapsed: bool) -> None:
     found = progress(course(losses))
     assert (found.stuck, found.relapsed) == (stuck, relapsed)
+
+
+def test_a_loss_that_ends_at_that_of_a_guess_has_not_moved() -> None:
+    losses = course(np.where(STEPS < 5, 2.6, 2.31) + 0.005 * NOISE)
+    assert progress(losses).moved
+    assert progress(losses, guess=np.log(10)).stuck
+    # A penalty may keep a loss above that of a guess.
+    assert progress(losses, guess=1.0).moved
 
 
 @pytest.mark.parametrize("losses", [[], [np.nan] * 30, [2.3] * 19])

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from watching import watched
+from flatline.sense.attach import Attachment
+from flatline.sense.watcher import Watcher
+from watching import Memory, watched
 
 #: More steps than any stride takes, or than rows of the pulse may wait.
 MANY = 150
@@ -130,3 +132,28 @@ def test_each_update_is_one_step_with_its_own_loss(
     assert watcher.step == len(steps) == len(losses) + (not exact)
     if exact:
         assert [row[1] for row in memory.rows] == pytest.approx(losses)
+
+
+def step_before_training() -> Iterator[float]:
+    """As some programs do to keep a schedule from warning."""
+    model = network()
+    optimizer = sgd(model)
+    optimizer.step()
+    for _ in range(10):
+        yield update(model, optimizer)
+
+
+@pytest.mark.parametrize("loop", [several_for_one, optimizer_replaced, step_before_training])
+def test_the_one_exam_without_a_budget_comes_when_there_is_something_to_see(
+    loop: Callable[[], Iterator[float]],
+):
+    memory = Memory()
+    watcher = Watcher(memory, budget=0.0)
+    attachment = Attachment(watcher)
+    try:
+        list(loop())
+    finally:
+        attachment.remove()
+        watcher.close()
+    assert [len(exam.vitals) for exam in memory.exams] == [1]
+    assert memory.losses == []

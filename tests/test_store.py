@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -21,6 +22,7 @@ from flatline import activations
 from flatline.anatomy.site import Site, Unplaced
 from flatline.errors import StoreError
 from flatline.record import schema
+from flatline.record import writer as writer_module
 from flatline.record.recording import dump_activation, load_activation, merge_ledgers
 from flatline.record.store import Store
 from flatline.sense.vitals import Ledger, Vitals, merge, pack
@@ -184,6 +186,12 @@ def test_activations_come_back_with_their_intervals(name: str) -> None:
     for entry in fields(kept):
         if entry.name != "function":
             assert getattr(found, entry.name) == getattr(kept, entry.name)
+
+
+def test_an_activation_of_another_version_is_read_without_what_is_not_known() -> None:
+    kept = activations.get("tanh")
+    written = json.loads(dump_activation(kept)) | {"on_output": True}
+    assert load_activation(json.dumps(written)) == kept
 
 
 def test_find_by_id_prefix_and_name(store: Store) -> None:
@@ -374,6 +382,23 @@ def test_a_run_is_seen_while_it_goes_on(path: Path) -> None:
         while not reader.load(writer.id).metrics and time.monotonic() < end:
             time.sleep(0.02)
         assert reader.load(writer.id).metrics == {"loss": [(0, 1.0)]}
+        writer.close("finished")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_handed_over_with_facts_waits_for_nothing(
+    path: Path, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "COMMIT_SECONDS", 600.0)
+    with Store(path, create=True) as store, Store(path, create=False) as reader:
+        writer = store.create_run({}, "shared", rank)
+        for step in range(3):
+            writer.steps([(step, 1.0, 0.1, None)])
+            writer.facts(steps=step + 1)
+            end = time.monotonic() + 10
+            while len(reader.load("shared").steps.step) <= step and time.monotonic() < end:
+                time.sleep(0.02)
+            assert len(reader.load("shared").steps.step) == step + 1
         writer.close("finished")
 
 

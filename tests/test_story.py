@@ -43,6 +43,7 @@ def recorded(name: str) -> Recording:
     with pytest.MonkeyPatch.context() as patch, Store(None) as store:
         steps = {*range(0, workload.steps, 5), workload.steps - 1}
         patch.setattr(Pacer, "due", lambda self, step, elapsed, event: step in steps)
+        patch.setattr(Pacer, "quiet", staticmethod(lambda step: 1))
         with flatline.Monitor(training.model, training.optimizer, path=store._file) as monitor:
             for _ in range(workload.steps):
                 training.step()

@@ -10,12 +10,14 @@ import torch
 
 from flatline.diagnose.names import CODES as NAMES
 from zoo import score
-from zoo.diagnosed import record, reported, watched
+from zoo.diagnosed import EVERY, record, reported, watched
 from zoo.faults.rates import rate
 from zoo.halves import SPLITS, half
 from zoo.labels import CAUSES, CODES, Run
 from zoo.oracle import examine
-from zoo.runs import RUNS
+from zoo.recipes import RECIPES
+from zoo.runs import RUNS, drawn, named
+from zoo.watch import CERTAIN
 
 ZOO = Path(__file__).parent.parent / "benchmarks" / "zoo"
 #: One run for each code, and healthy ones that look sick.
@@ -135,6 +137,32 @@ def test_only_the_reading_of_reports_knows_flatline():
     assert knowing == {"diagnosed.py"}
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_long_enough_for_units_to_be_called_dead(name):
+    recipe = RECIPES[name]
+    exams = sum(step < 4 or step % EVERY == 0 for step in range(recipe.steps))
+    assert exams * recipe.batch >= CERTAIN
+
+
+def test_another_draw_has_the_same_runs_with_other_numbers():
+    runs = drawn(3)
+    assert len(runs) == len(RUNS)
+    for run in runs.values():
+        first = RUNS[run.id.removesuffix("~3")]
+        assert named(run.id) == run
+        assert (run.split, run.expected, run.why) == (first.split, first.expected, first.why)
+    raised, first = (one["mlp+raised-0" + end] for one, end in ((runs, "~3"), (RUNS, "")))
+    assert 0.7 < raised.recipe.schedule(200) / first.recipe.schedule(200) < 1.4
+    assert raised.recipe.schedule(200) != first.recipe.schedule(200)
+    assert not torch.equal(*(next(run.begin().model.parameters()) for run in (raised, first)))
+
+
+def test_another_draw_keeps_widths_that_can_be_halved():
+    halved = [run for run in drawn(3).values() if any("widened" in f.title for f in run.faults)]
+    assert len(halved) >= 10
+    assert all(run.begin().step() > 0 for run in halved)
+
+
 @pytest.mark.parametrize("name", ["cnn-0", "finetune+adapted-0", "mlp-dropout+sparsity-0"])
 def test_a_run_repeats_to_the_bit(name):
     def trained():
@@ -189,6 +217,7 @@ def scored(**fields):
     """A row of a sick run in which a shift killed units of two sites."""
     row = {
         "id": "made",
+        "draw": 0,
         "sick": True,
         "main": "dying-relu",
         "equal": ["unscaled-input"],
@@ -233,9 +262,18 @@ def test_an_equal_name_counts_as_right():
     assert score.confusion([scored()])["input-shift"]["input-shift"] == pytest.approx(1.25)
 
 
+def test_runs_of_a_further_draw_that_brute_force_denies_are_set_aside():
+    denied = scored(draw=1, complaints=["expected skill 0.6, found 0.1"])
+    rows = [scored(), denied, scored(complaints=["not so"])]
+    assert score.judged(rows) == [rows[0], rows[2]]
+    said = score.text(rows).splitlines()
+    assert said[0] == "2 runs, 2 of them sick; 1 set aside"
+    assert said[-1] == "aside    made: expected skill 0.6, found 0.1"
+
+
 def test_misses_are_told_by_name():
     wrong = scored(found=[["no-learning", "critical"]], complaints=["not so"])
     said = "\n".join(score.misses([wrong]))
     for part in ("missed   made", "alarm    made", "time     made", "defect   made"):
         assert part in said
-    assert score.text([wrong]).splitlines()[0] == "1 runs, 1 of them sick"
+    assert score.text([wrong]).splitlines()[0] == "1 runs, 1 of them sick; 0 set aside"

@@ -112,6 +112,7 @@ def surroundings() -> dict[str, object]:
         "call": nn.Module.__call__,
         "backward": (torch.autograd.backward, torch.autograd.grad, Tensor.backward),
         "scale": vars(torch.amp.GradScaler)["scale"],
+        "scaler step": vars(torch.amp.GradScaler)["step"],
         "loader": vars(DataLoader)["__iter__"],
         "optimizer": vars(torch.optim.Optimizer)["__init__"],
         "optimizer hooks": (

@@ -39,6 +39,7 @@ class Memory:
         self.events: list[tuple[int, str, str, list[int]]] = []
         self.births: dict[str, int] = {}
         self.autopsies: list[tuple[int, str, int, Any]] = []
+        self.terms: list[Any] = []
         self.notes: list[tuple[int, str, dict[str, Any]]] = []
         self.losses: list[tuple[str, str]] = []
 
@@ -73,6 +74,7 @@ class Memory:
 
     def deaths(self, step: int, site: str, before: int, units: Any, terms: Any) -> None:
         self.autopsies.append((step, site, before, units))
+        self.terms.append(terms)
 
     def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
         self.notes.append((step, kind, dict(evidence)))

@@ -1,10 +1,11 @@
 """Train the real bugs under flatline, and write ``benchmarks/results/real-bugs.json``.
 
-Every program in scope is trained as the post had it, and repaired. A bug is detected when a finding
-is a warning or critical, diagnosed when one of those has a right code, and diagnosed first when the
-first finding has. What flatline says of a repaired program is a false alarm when it is critical,
-and not a fault that the repair leaves in. The exit status is 1 when a program does not show its
-fault, or its repair does not cure it.
+Every program in scope is trained as the post had it, and repaired: once at flatline's default share
+of the time, and once at a generous one. A bug is detected when a finding is a warning or critical,
+diagnosed when one of those has a right code, and diagnosed first when the first finding has. What
+flatline says of a repaired program is a false alarm when it is critical, and not a fault that the
+repair leaves in. The figures also go into ``docs/benchmarks.md``. The exit status is 1 when a
+figure misses its bound, a program does not show its fault, or its repair does not cure it.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from torch import nn
 
 import flatline
 
+from .page import PAGE, inserted
 from .program import PROGRAMS, Program
 from .table import BUGS, TOOLS, Bug, published
 
 RESULTS = Path(__file__).parents[1] / "results" / "real-bugs.json"
-#: These runs are a hundredth as long as those of the posts, and at the default share of their time
-#: they would be examined a hundredth as often. With all the time they ask for, exams fall on nearly
-#: the same steps whatever else the machine does.
-BUDGET = 1.0
+#: Shares of the time: flatline's default, and a generous one.
+BUDGETS = (0.01, 0.1)
+#: Part of the bugs in scope that must be diagnosed.
+BOUND = 0.9
 Row = dict[str, Any]
 
 
@@ -85,6 +87,11 @@ def totals(rows: list[Row]) -> Row:
         "missed": [row["bug"] for row in rows if not row["detected"]],
         "misdiagnosed": [row["bug"] for row in rows if row["detected"] and not row["diagnosed"]],
     }
+
+
+def met(score: Row) -> bool:
+    """Whether the figures are within their bounds."""
+    return score["diagnosed"] >= BOUND * score["bugs"] and not score["fixed_with_false_alarms"]
 
 
 def others(bugs: list[Bug]) -> Row:
@@ -153,8 +160,10 @@ def parsed() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--bugs", nargs="+", choices=PROGRAMS, help="only these", metavar="BUG")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="flatline's share of the time")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="file to write")
+    parser.add_argument(
+        "--budgets", nargs="+", type=float, default=BUDGETS, help="flatline's shares of the time"
+    )
+    parser.add_argument("--output", type=Path, help="file to write")
     parser.add_argument("--list", action="store_true", help="say what was wrong with each, and end")
     return parser.parse_args()
 
@@ -173,6 +182,23 @@ def catalogue() -> str:
     )
 
 
+def measured(in_scope: list[Bug], counted: list[Bug], budget: float) -> Row:
+    """All bugs at one share of the time, printed as they come."""
+    print(f"flatline may take {budget:.0%} of the time")
+    print(f"{'bug':<24} {'metric':<8} {'buggy':>8} {'fixed':>8}  det dia 1st  findings")
+    rows = []
+    for bug in in_scope:
+        rows.append(examined(bug, PROGRAMS[bug.name], budget))
+        print(line(rows[-1]), flush=True)
+    score = totals(rows)
+    print(f"\n{summary(score, in_scope, counted)}\n")
+    return {
+        "budget": budget,
+        "flatline": score,
+        "bugs": [row | {key: finite(row[key]) for key in ("buggy", "fixed")} for row in rows],
+    }
+
+
 def main() -> int:
     args = parsed()
     if args.list:
@@ -181,25 +207,24 @@ def main() -> int:
     torch.set_num_threads(1)
     counted = [bug for bug in BUGS if bug.counted]
     in_scope = [bug for bug in counted if bug.in_scope and bug.name in (args.bugs or PROGRAMS)]
-    print(f"{'bug':<24} {'metric':<8} {'buggy':>8} {'fixed':>8}  det dia 1st  findings")
-    rows = []
-    for bug in in_scope:
-        rows.append(examined(bug, PROGRAMS[bug.name], args.budget))
-        print(line(rows[-1]), flush=True)
-    score = totals(rows)
-    print(f"\n{summary(score, in_scope, counted)}")
+    runs = [measured(in_scope, counted, budget) for budget in args.budgets]
     document = {
         "command": " ".join(["python -m benchmarks.real_bugs", *sys.argv[1:]]),
-        "budget": args.budget,
         **environment(),
-        "flatline": score,
+        "bound": BOUND,
         "published": {"in_scope": others(in_scope), "counted": others(counted)},
-        "out_of_scope": {bug.name: bug.why for bug in BUGS if not bug.in_scope},
-        "bugs": [row | {key: finite(row[key]) for key in ("buggy", "fixed")} for row in rows],
+        "out_of_scope": {bug.name: bug.why for bug in counted if not bug.in_scope},
+        "runs": runs,
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    return 1 if score["not_reproduced"] else 0
+    # Of a part of the bugs nothing is kept unasked.
+    output = args.output or (None if args.bugs else RESULTS)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    if output == RESULTS:
+        PAGE.write_text(inserted(PAGE.read_text(), document))
+    whole = all(met(run["flatline"]) and not run["flatline"]["not_reproduced"] for run in runs)
+    return 0 if whole else 1
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
+from inspect import Parameter, signature
+from random import Random
 from typing import Any
 
 import torch
 from torch import nn
 
+from .draws import varied
 from .training import Recipe, Training
 from .watch import ACTS
 
@@ -79,6 +82,15 @@ class Fault:
     def __call__(self, recipe: Recipe) -> Recipe:
         return self.change(recipe, **self.options)
 
+    def near(self, random: Random) -> Fault:
+        """The same with other numbers, those that are not stated included."""
+        stated = {
+            name: one.default
+            for name, one in signature(self.change).parameters.items()
+            if one.default is not Parameter.empty
+        }
+        return replace(self, options=varied(stated | self.options, random))
+
 
 def _short(value: object) -> str:
     if isinstance(value, type):
@@ -100,10 +112,10 @@ def spoils(code: str | None, **known: Any) -> Callable[[Callable[..., None]], Fa
     """Make a fault of a function that does something to a training that was built."""
 
     def made(spoil: Callable[..., None]) -> Fault:
+        @wraps(spoil)
         def change(recipe: Recipe, **options: Any) -> Recipe:
             return recipe.but(spoils=(*recipe.spoils, partial(spoil, **options)))
 
-        change.__name__, change.__doc__ = spoil.__name__, spoil.__doc__
         return changes(code, **known)(change)
 
     return made

@@ -24,7 +24,7 @@ from .diagnosed import launched, record, reported, summary
 from .fault import Plant
 from .labels import Run
 from .oracle import Truth, examine
-from .runs import RUNS
+from .runs import named
 from .score import row
 
 Row = dict[str, Any]
@@ -105,7 +105,7 @@ def recording_of(run: Run, budget: float | None, cli: bool, fresh: bool) -> tupl
 def work(name: str, budget: float | None, cli: bool, fresh: bool) -> Row:
     """One run: label, truth and diagnosis in one row."""
     torch.set_num_threads(1)
-    run = RUNS[name]
+    run = named(name)
     truth, value = truth_of(run, fresh)
     store, recorded = recording_of(run, budget, cli, fresh)
     start = time.process_time()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
+from .draws import SEEDS, resized
 from .fault import Fault, Plant
 from .halves import half
 from .recipes import RECIPES
@@ -31,24 +33,38 @@ class Run:
         name: Name of the recipe that works.
         faults: What was done to it.
         seed: Seed of its weights and batches.
+        draw: Which draw of the zoo it belongs to; see :mod:`.draws`.
     """
 
     name: str
     faults: tuple[Fault, ...] = ()
     seed: int = 0
+    draw: int = 0
 
     @property
     def id(self) -> str:
         """What it is called."""
+        return self._kind + (f"~{self.draw}" if self.draw else "")
+
+    @property
+    def _kind(self) -> str:
+        """What it is called in each draw."""
         return "+".join([self.name, *(fault.title for fault in self.faults)]) + f"-{self.seed}"
 
     @property
     def recipe(self) -> Recipe:
         """How it is set up."""
-        recipe = RECIPES[self.name]
+        recipe, random = RECIPES[self.name], Random(self.id)
+        if self.draw:
+            recipe = resized(recipe, Random(self.twin.id))
         for fault in self.faults:
-            recipe = fault(recipe)
+            recipe = (fault.near(random) if self.draw else fault)(recipe)
         return recipe
+
+    @property
+    def twin(self) -> Run:
+        """The same training without its faults."""
+        return replace(self, faults=())
 
     @property
     def steps(self) -> int:
@@ -57,7 +73,7 @@ class Run:
 
     def begin(self) -> Training:
         """Set it up."""
-        return Training(self.recipe, self.seed)
+        return Training(self.recipe, self.seed + SEEDS * self.draw)
 
     @property
     def architecture(self) -> str:
@@ -68,7 +84,7 @@ class Run:
     @property
     def split(self) -> str:
         """``choose``: thresholds may be chosen on it; ``report``: they may not."""
-        return half(self.id)
+        return half(self._kind)
 
     @property
     def why(self) -> str:

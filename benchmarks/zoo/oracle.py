@@ -21,8 +21,6 @@ from . import facts
 from .deaths import Death, deaths
 from .fault import AT, layers
 from .labels import Run
-from .recipes import RECIPES
-from .training import Training
 from .watch import Watch
 
 #: Shares of a site's units from which a state is a warning, and from which it is critical.
@@ -57,10 +55,10 @@ class Twin:
 
 
 @cache
-def twin(name: str, seed: int) -> Twin:
-    """Train the plain recipe."""
-    training = Training(RECIPES[name], seed)
-    losses = [training.step() for _ in range(training.recipe.steps)]
+def twin(run: Run) -> Twin:
+    """Train without a fault."""
+    training = run.begin()
+    losses = [training.step() for _ in range(run.steps)]
     return Twin(training.skill(), late(losses))
 
 
@@ -76,7 +74,7 @@ def learned(watch: Watch, run: Run) -> bool:
 
 def harmed(watch: Watch, run: Run) -> bool:
     """Whether it is worse than its twin: a tenth of the skill, or twice the loss."""
-    plain = twin(run.name, run.seed)
+    plain = twin(run.twin)
     worse = watch.skill < plain.skill - 0.1 or late(watch.losses) > 2 * plain.loss + 0.02
     return worse or not math.isfinite(watch.losses[-1])
 

@@ -48,7 +48,7 @@ steep = partial(Adam, lr=1e-2)
 sgd, adam, adamw = (partial(kind, lr=lr) for kind, lr in ((SGD, 0.1), (Adam, 3e-3), (AdamW, 3e-3)))
 momentum = partial(SGD, lr=0.03, momentum=0.9)
 language = Recipe(
-    data.text, Transformer, partial(AdamW, lr=1e-2), steps=160, batch=8, clip=1.0, enough=0.12
+    data.text, Transformer, partial(AdamW, lr=1e-2), steps=200, batch=24, clip=1.0, enough=0.12
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -123,12 +123,12 @@ RECIPES: dict[str, Recipe] = {
     "transformer-tied": language.built(tied=True),
     "rnn": Recipe(data.text, Recurrent, steep, batch=16, clip=1.0, enough=0.12),
     "rnn-scan": Recipe(data.images, Scan, adam, steps=200, batch=32),
-    "gru": Recipe(data.text, Gated, steep, steps=200, batch=16, enough=0.12),
+    "gru": Recipe(data.text, Gated, steep, steps=260, batch=16, enough=0.12),
     "lstm": Recipe(
         data.text,
         partial(Gated, cell=nn.LSTM),
         steep,
-        steps=200,
+        steps=260,
         batch=16,
         enough=0.12,
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn, optim
 
 from . import twists
@@ -95,8 +97,8 @@ SINGLE: Table = [
     ("finetune transformer-relu", balanced_to_zero.set(rate=0.1)),
     ("mlp-adam finetune mlp-dropout towers", sparsity),
     ("mlp-wine mlp-mnist", sparsity.set(strength=0.3)),
-    ("cnn mlp-mnist", faint_sparsity),
-    ("mlp", faint_sparsity.set(strength=0.1)),
+    ("cnn", faint_sparsity),
+    ("mlp mlp-mnist", faint_sparsity.set(strength=0.1)),
     ("cnn-relu6", balanced_to_one),
     ("mlp-tanh", hashed),
     ("regression mlp-mnist", strangled),
@@ -262,3 +264,15 @@ def _all() -> dict[str, Run]:
 
 
 RUNS = _all()
+
+
+def drawn(draw: int) -> dict[str, Run]:
+    """All runs of another draw."""
+    runs = (replace(run, draw=draw) for run in RUNS.values())
+    return {run.id: run for run in runs}
+
+
+def named(name: str) -> Run:
+    """The run of that id, whichever draw it belongs to; KeyError for none."""
+    plain, _, draw = name.partition("~")
+    return replace(RUNS[plain], draw=int(draw or 0))

@@ -6,14 +6,14 @@ import sys
 
 import torch
 
-from .runs import RUNS
+from .runs import RUNS, named
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    if len(sys.argv) != 2 or sys.argv[1] not in RUNS:
+    if len(sys.argv) != 2 or sys.argv[1].partition("~")[0] not in RUNS:
         sys.exit(f"expected the id of a run, found {sys.argv[1:]}; one is {next(iter(RUNS))}")
-    run = RUNS[sys.argv[1]]
+    run = named(sys.argv[1])
     training = run.begin()
     for _ in range(run.steps):
         loss = training.step()

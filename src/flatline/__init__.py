@@ -1,4 +1,4 @@
-"""Finds dead neurons in PyTorch training, explains them, and proves the cure.
+"""Finds dead neurons in PyTorch training runs and explains them.
 
 ``flatline run train.py`` watches a training script that nobody changed. In Python:
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from flatline.api import Case, Monitor, examine, log, treat
+    from flatline.api import Case, Monitor, examine, log
     from flatline.errors import FlatlineError, StoreError, UnsupportedError, UsageError
     from flatline.show.report import Report
 
@@ -33,7 +33,7 @@ _HOMES = {
     "UsageError": "flatline.errors",
     "examine": "flatline.api",
     "log": "flatline.api",
-    "treat": "flatline.api",
+    "treat": "flatline.treatments.treat",
 }
 
 __all__ = [

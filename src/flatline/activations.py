@@ -35,7 +35,6 @@ class Activation:
         pieces: Interior ends of the linear pieces; ``None`` where φ is not piecewise linear.
         flat: Outside ``fires`` the slope is exactly 0 although φ is not piecewise linear.
         monotone: φ never falls, so the range of h is φ of the range of z.
-        on_output: ``fires`` and ``rails`` speak of h, because z cannot be seen (recurrent cells).
         zero_slope: Per dtype name, the ends ``(below, above)`` beyond which the slope is exactly 0
             in that precision: as PyTorch computes it for a dense tensor on a CPU, from a gradient
             of at most 1. Rounded outwards by less than 2 %, or one number of a half precision.
@@ -50,7 +49,6 @@ class Activation:
     pieces: tuple[float, ...] | None = None
     flat: bool = False
     monotone: bool = True
-    on_output: bool = False
     zero_slope: MappingProxyType[str, Interval] = field(
         default_factory=lambda: MappingProxyType({}), hash=False, compare=False
     )
@@ -259,7 +257,6 @@ def _recurrent(name: str) -> Activation:
         fires=((-rail, rail),),
         rails=((-INF, -rail), (rail, INF)),
         monotone=False,
-        on_output=True,
     )
 
 
@@ -297,12 +294,11 @@ _TABLE: dict[str, Callable[..., Activation]] = {
     "tanh": lambda: _odd("tanh", np.tanh, 19.1, 9.02, 3.46, 4.51),
     "softsign": lambda: _odd("softsign", curves.softsign, 2.0**54, 2.0**25, 2.0**9, 2.0**12),
     "relu2": _relu2,
+    # Of recurrent cells z cannot be seen, so all intervals speak of h.
     "lstm": lambda: _recurrent("lstm"),
     "gru": lambda: _recurrent("gru"),
     "rnn_tanh": lambda: _recurrent("rnn_tanh"),
-    "rnn_relu": lambda: Activation(
-        "rnn_relu", fires=((0.0, INF),), pieces=(0.0,), monotone=False, on_output=True
-    ),
+    "rnn_relu": lambda: Activation("rnn_relu", fires=((0.0, INF),), pieces=(0.0,), monotone=False),
     # A nonlinearity that was seen as one, whose formula is not in this table.
     "composite": lambda: Activation("composite", monotone=False),
 }

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flatline.diagnose.thresholds import DEFAULT, Thresholds, parse
-from flatline.errors import FlatlineError, UnsupportedError, UsageError
+from flatline.errors import FlatlineError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -184,7 +183,7 @@ class Watch:
 
 
 def new_facts(name: str | None, budget: float, world: int) -> dict[str, Any]:
-    """The contract's ``run`` object at the start of a run."""
+    """The JSON report's ``run`` object at the start of a run."""
     try:
         torch = version("torch")
     except PackageNotFoundError:
@@ -247,11 +246,11 @@ class Monitor:
         from flatline.anatomy.roots import inner
         from flatline.record.store import Store
 
-        _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
-        _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
-        _expect(
-            isinstance(budget, int | float) and 0 <= budget <= 1, "a budget from 0 to 1", budget
-        )
+        _expect_model(model)
+        trains = isinstance(optimizer, torch.optim.Optimizer)
+        _expect(trains, "a torch.optim.Optimizer", "pass the model, then its optimizer", optimizer)
+        fits = isinstance(budget, int | float) and 0 <= budget <= 1
+        _expect(fits, "a budget from 0 to 1", "write 0.01 for 1 % of the time", budget)
         limits = _limits(thresholds)
         while (wrapped := inner(model)) is not None:
             model = wrapped
@@ -287,67 +286,26 @@ class Monitor:
         self._end("finished" if kind is None else "failed")
 
 
-def treat(
-    model: nn.Module,
-    optimizer: Optimizer,
-    *treatments: str,
-    batches: Iterable[Any] | None = None,
-) -> None:
-    """Treat a training from now on; each treatment says on standard error what it changes.
+def _expect(holds: bool, expected: str, cure: str, found: object) -> None:
+    if not holds:
+        # What a model or a tensor shows of itself takes many lines.
+        plain = found is None or isinstance(found, str | int | float)
+        shown = repr(found) if plain else f"an object of type {type(found).__name__}"
+        raise UsageError(f"expected {expected}, found {shown}; {cure}")
 
-    What is changed about the model waits for its first training batch and is carried out before
-    that is used, or at once where ``batches`` are given.
 
-    Args:
-        model: The model.
-        optimizer: Its optimizer, before its first step where weights are to be set anew.
-        *treatments: Such as ``"init=he"`` or ``"clip=norm:1.0"``. They are carried out in the
-            order of the registry: activation, input, weights, normalisation, then the step.
-        batches: Batches as for :func:`examine`, of which the first is taken.
-
-    Raises:
-        UsageError: When ``model`` or ``optimizer`` is not one, there is no batch, or a treatment
-            is unknown.
-        UnsupportedError: When a treatment does not apply; also from the first call of the model.
-
-    Example:
-        >>> import torch
-        >>> model = torch.nn.Linear(4, 2)
-        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> treat(model, optimizer, "clip=norm:1.0")
-    """
+def _expect_model(model: object) -> None:
     import torch
 
-    from flatline.treatments.registry import parse_all
-    from flatline.treatments.seam import Seam
-
-    _expect(isinstance(model, torch.nn.Module), "an nn.Module as model", model)
-    _expect(isinstance(optimizer, torch.optim.Optimizer), "a torch.optim.Optimizer", optimizer)
-    seam = Seam(parse_all(treatments), _say, _refuse)
-    seam.treat(model, optimizer)
-    if batches is not None:
-        batch = next(iter(batches), None)
-        _expect(batch is not None, "batches with at least one batch", batches)
-        seam.treat_now(model, batch)
-
-
-def _say(line: str) -> None:
-    print(f"flatline: {line}", file=sys.stderr)
-
-
-def _refuse(why: str) -> NoReturn:
-    raise UnsupportedError(why)
-
-
-def _expect(holds: bool, expected: str, found: object) -> None:
-    if not holds:
-        raise UsageError(f"expected {expected}, found {found!r}")
+    known = isinstance(model, torch.nn.Module)
+    _expect(known, "an nn.Module as model", "pass the model itself", model)
 
 
 def _limits(thresholds: Mapping[str, float] | None) -> Thresholds:
     """Thresholds as a caller gives them."""
     given = {} if thresholds is None else thresholds
-    _expect(isinstance(given, Mapping), "a mapping of thresholds", given)
+    known = isinstance(given, Mapping)
+    _expect(known, "a mapping of thresholds", 'write {"warning_share": 0.1}', given)
     return parse(given, "thresholds")
 
 
@@ -369,7 +327,8 @@ def log(name: str, value: float) -> None:
         number = float(value)
     except (TypeError, ValueError):
         raise UsageError(
-            f"expected a number for the metric {name!r}, found {type(value).__name__}"
+            f"expected a number for the metric {name!r}, found {type(value).__name__}; "
+            "log one number at a time"
         ) from None
     watch = current[-1]
     step = watch.watcher.step if watch.watcher else 0
@@ -381,6 +340,7 @@ def examine(
     batches: Iterable[Any],
     loss_fn: Callable[..., Tensor] | None = None,
     *,
+    ablation: bool = False,
     thresholds: Mapping[str, float] | None = None,
 ) -> Report:
     """A census of a model on data; no weight, buffer or random state changes.
@@ -390,11 +350,13 @@ def examine(
         batches: Batches of ``(inputs, targets)``, of inputs alone, or of whatever
             ``loss_fn(model, batch)`` takes. Each row of an input is one example.
         loss_fn: ``loss_fn(outputs, targets)``; without one nothing is said of gradients.
+        ablation: Also measure how much the loss grows when a quarter and a half of each site's live
+            units are silenced.
         thresholds: What the report compares with, by name; those left out keep their default.
 
     Raises:
-        UsageError: When ``model`` is no module, there is no batch, or a threshold is unknown or
-            out of range.
+        UsageError: When ``model`` is no module, there is no batch, no loss to ablate units by, or
+            a threshold is unknown or out of range.
 
     Example:
         >>> import torch
@@ -404,21 +366,25 @@ def examine(
         8
     """
     limits = _limits(thresholds)
-    return examine_case(Case(model, batches, loss_fn), thresholds=limits)
+    return examine_case(Case(model, batches, loss_fn), ablation=ablation, thresholds=limits)
 
 
-def examine_case(case: Case, units: int = 10_000, thresholds: Thresholds = DEFAULT) -> Report:
+def examine_case(
+    case: Case,
+    units: int = 10_000,
+    *,
+    ablation: bool = False,
+    thresholds: Thresholds = DEFAULT,
+) -> Report:
     """A census of a case that lists at most ``units`` units; see :func:`examine`."""
-    import torch
-
     from flatline.record.store import Store
     from flatline.sense.lone import examine as census
     from flatline.sense.vitals import Ledger
     from flatline.show.report import build
 
-    _expect(isinstance(case.model, torch.nn.Module), "an nn.Module as model", case.model)
+    _expect_model(case.model)
     began = time.perf_counter()
-    found = census(case.model, case.batches, case.loss_fn)
+    found = census(case.model, case.batches, case.loss_fn, ablation=ablation)
     device = next((str(p.device) for p in case.model.parameters()), "cpu")
     facts = new_facts(case.name or type(case.model).__name__, 1.0, 1) | {"device": device}
     with Store(None) as store:

@@ -107,14 +107,12 @@ def steep(function: Function) -> tuple[Interval, ...]:
     return tuple(zip(ends[::2], ends[1::2], strict=True))
 
 
-def beyond(intervals: tuple[Interval, ...], *, upper: bool = True) -> tuple[Interval, ...]:
-    """The flat tails outside ``intervals``: the lower one, and the upper one when asked for.
+def beyond(intervals: tuple[Interval, ...]) -> tuple[Interval, ...]:
+    """The flat tails outside ``intervals``.
 
     Example:
         >>> beyond(((0.0, 6.0),))
         ((-inf, 0.0), (6.0, inf))
     """
-    tails = [(-INF, intervals[0][0])]
-    if upper:
-        tails.append((intervals[-1][1], INF))
+    tails = ((-INF, intervals[0][0]), (intervals[-1][1], INF))
     return tuple(tail for tail in tails if tail[0] != tail[1])

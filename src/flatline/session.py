@@ -122,7 +122,12 @@ class Session:
         self._watch.watch(watcher)
 
     def _shows_progress(self) -> bool:
-        return not self._quiet and self._watch.rank == 0 and sys.stderr.isatty()
+        if self._quiet or self._watch.rank != 0:
+            return False
+        try:
+            return sys.stderr.isatty()
+        except (AttributeError, ValueError):  # closed, or replaced by the program
+            return False
 
     def _progress(self, step: int, dead: int, units: int) -> None:
         """One plain line, now and then."""
@@ -192,7 +197,7 @@ def _say(line: str) -> None:
 
 
 def _tell(line: str) -> None:
-    """Writes a line to standard error without breaking a bar that tqdm draws there."""
+    """Write a line to standard error without breaking a bar that tqdm draws there."""
     bars = sys.modules.get("tqdm")
     if bars is not None and getattr(bars.tqdm, "_instances", None):
         bars.tqdm.write(line, file=sys.stderr)

@@ -7,28 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from looking import Net, Unit, check_numbers, look, outputs_of
+from looking import Net, check, look, params
 
 Linear = nn.Linear
-
-
-def params(name: str, *, bias: bool = True) -> tuple[str, ...]:
-    return (f"{name}.weight", f"{name}.bias") if bias else (f"{name}.weight",)
-
-
-def check(
-    model, *inputs, name, units, feeds, reads, pulse="exact", axis=-1, module=None, fn=torch.relu
-):
-    """The one site of a model, compared in every respect."""
-    seen = look(model, *inputs)
-    site = seen.only()
-    assert (site.name, site.units) == (name, units)
-    assert site.feeds == feeds
-    assert list(site.reads) == list(reads)
-    assert site.pulse == pulse
-    assert seen.unplaced == {}
-    unit = Unit(module or name, fn, axis)
-    check_numbers(seen.vitals[name], unit, outputs_of(model, *inputs), site.activation.fires)
 
 
 def conv(kind: str, dims: int):

@@ -291,7 +291,8 @@ def test_output_that_cannot_be_written_at_the_end(twice):
     status, _, errors = twice.watched("--html", "gone/page.html", "train.py")
 
     assert status == 2
-    assert "No such file or directory; the run is stored" in errors
+    assert "gone/page.html': No such file or directory; give another path" in errors
+    assert "what was seen is stored: flatline report" in errors
 
 
 STREAMS = {
@@ -321,6 +322,22 @@ def test_streams_that_take_nothing(twice, streams):
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("options", ["", "--html page.html --fail-on 'dead>5%'"])
+def test_what_standard_error_does_not_take_goes_nowhere(twice, options):
+    twice.write("torch.py", "")
+    twice.write("train.py", "import torch; print('out')")
+
+    done = subprocess.run(
+        f"{twice.shell} run {options} train.py 2>&-",
+        shell=True,
+        cwd=twice.folder,
+        env=twice.env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (10 if options else 0, "out\n")
 
 
 @pytest.mark.parametrize("command", [["--help"], ["runs", "--help"], ["runs", "--json", "-"]])

@@ -9,8 +9,9 @@ all the same so that a reader can disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ _BURST_UNITS = 3
 #: Part of what moved z̄ towards silence that makes a term the mover.
 _MOST = 0.5
 #: Part of the change since the start below which the last change alone is not the story.
-_STORY = 0.25
+_STORY = 0.75
 #: Spread of z, in spreads at the start, of a unit whose inputs or weights have gone.
 _GONE = 0.01
 #: Shift by one update, in spreads of z, of which a few make a death.
@@ -77,13 +78,16 @@ class Case:
         input_share: Share of the inputs.
         shift: What one update moved z̄, in spreads of z: the mean over the steps between the
             exams, or the largest that was measured at the site, whichever is more.
+        jump: The mean over the steps, in spreads at the start.
         leaps: How many shifts of that size make up what weights and bias did since the start.
+        update: Largest relative update of the site's weights that was measured meanwhile.
         lr: Learning rate of the fatal update.
         gradient_ratio: Gradient norm at the fatal update, in medians of the steps before.
         loss_ratio: Loss after the fatal update, in medians of the steps before.
         burst: Share of the site's units that died in the same step.
         upstream: Share of the units upstream that may have been dead by then, and are.
         upstream_before: Share of those that were known to be dead just before.
+        site_before: The same as the first of the two, of the site just before in the forward pass.
         shrinkage: Spread of z after the death, in spreads at the start.
         decay: Factor by which decay alone had shrunk the weights since the start.
         decay_ratio: Pull of the decay on the weights, in pulls of the loss.
@@ -98,13 +102,16 @@ class Case:
     weight_share: Double
     input_share: Double
     shift: Double
+    jump: Double
     leaps: Double
+    update: Double
     lr: Double
     gradient_ratio: Double
     loss_ratio: Double
     burst: Double
     upstream: Double
     upstream_before: Double
+    site_before: Double
     shrinkage: Double
     decay: Double
     decay_ratio: Double
@@ -152,24 +159,35 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         own = case.bias_share + case.weight_share
         ordered = case.upstream_before >= limits.upstream_share
         gone = case.shrinkage <= _GONE
+        # A unit whose z varies as it did at the start still has inputs.
+        ordered &= ~(case.shrinkage > 1) | ~(own >= _MOST)
         starved = case.upstream >= limits.upstream_share
         starved &= ordered | inputs | unknown | gone
+        fewer = case.upstream - case.upstream_before >= 1 - limits.upstream_share
+        starved |= inputs & fewer & (case.upstream >= _MOST)
+        # Where no parameter shows who is read, as behind two linear maps.
+        unseen = np.isnan(case.upstream) & (case.site_before >= limits.upstream_share)
+        starved |= unseen & gone
         collapsed = case.shrinkage <= limits.shrinkage
-        by_decay = np.log(case.decay) / np.log(case.shrinkage) >= limits.decay_share
+        part = np.log(case.decay) / np.log(case.shrinkage)
+        # Decay shrinks the layers before as well, and z by the product.
+        by_decay = (part >= limits.decay_share) | (gone & (part >= limits.decay_share / 2))
         by_decay |= case.decay_ratio >= 1
         decayed = collapsed & by_decay
-        # Where a spread has gone to nothing, any step is large beside it.
+        # Where a spread has gone to nothing, any step is large beside it: others must say so.
         some = case.shift >= _SOME
         violent = (case.gradient_ratio >= limits.spike_ratio) & some
         violent |= (case.shift >= limits.large_shift) & ~gone
+        large = (case.update >= limits.large_update) | (case.jump >= limits.large_shift)
+        violent |= some & large & (own >= _MOST)
         several = case.burst * len(states.code) >= _BURST_UNITS
         abrupt = some & (case.leaps <= _FEW)
         abrupt |= several & (case.burst >= limits.burst_share) & (some | np.isnan(case.shift))
         abrupt |= case.gradient_ratio >= limits.spike_ratio
         shifted = case.data_shift >= limits.data_shift
         return [
+            ("saturation", np.full(len(units), states.pinned)),
             ("born-dead", states.last_life[units] < 0),
-            ("saturation", np.full(len(units), _saturates(states))),
             ("step-too-large", violent & ~decayed),
             ("upstream-death", starved),
             ("weight-decay", decayed),
@@ -181,21 +199,18 @@ def _rules(chart: Chart, states: States, units: Long, case: Case) -> list[tuple[
         ]
 
 
-def _saturates(states: States) -> bool:
-    """Whether a unit of this site that does not fire sits on a rail."""
-    return any(low == -np.inf for low, _ in states.site.activation.rails)
-
-
 def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
     site, history = states.site, chart.history
     terms = _terms(history.autopsies.get(site.name, Autopsy.empty()), units)
     died, after = states.since_step[units], np.maximum(states.since_after[units], 0)
     shares = _shares(states, terms)
+    above = [chart.of(name) for name in chart.upstream[site.name]]
     exam = np.where(np.isfinite(terms["before"]), terms["before"], after)
     with np.errstate(invalid="ignore", divide="ignore"):
         shrinkage = terms["spread_after"] / terms["spread_first"]
-        update = np.abs(terms["bias"] + terms["weight"]) / terms["spread_before"]
-        rate = update / np.maximum(terms["step"] - terms["before"], 1)
+        moved = np.abs(terms["bias"] + terms["weight"])
+        moved /= np.maximum(terms["step"] - terms["before"], 1)
+        rate, jump = moved / terms["spread_before"], moved / terms["spread_first"]
         measured = context.largest(site.name, "shift_high", exam, died - 1)
         shift = np.fmax(rate, measured)
         ever = np.abs(terms["bias_first"] + terms["weight_first"]) / terms["spread_first"]
@@ -209,13 +224,16 @@ def _case(chart: Chart, context: Context, states: States, units: Long) -> Case:
         weight_share=shares[1],
         input_share=shares[2],
         shift=shift,
+        jump=jump,
         leaps=leaps,
+        update=context.largest(site.name, "update_ratio", exam, died - 1),
         lr=context.lr(after),
         gradient_ratio=context.gradient_ratio(after, died),
         loss_ratio=context.loss_ratio(after, died),
         burst=_burst(states, units),
-        upstream=_upstream(chart, states, died, possible=True),
-        upstream_before=_upstream(chart, states, np.minimum(died - 1, exam)),
+        upstream=_dead_by(above, died, possible=True),
+        upstream_before=_dead_by(above, np.minimum(died - 1, exam)),
+        site_before=_dead_by(_site_before(chart, states), died, possible=True),
         shrinkage=shrinkage,
         decay=context.decayed(site.name, died),
         decay_ratio=context.largest(site.name, "decay_ratio", exam, died - 1),
@@ -256,11 +274,15 @@ def _burst(states: States, units: Long) -> Double:
     return np.where(exact, count[inverse] / len(states.code), np.nan)
 
 
-def _upstream(
-    chart: Chart, states: States, step: npt.NDArray[np.generic], *, possible: bool = False
+def _site_before(chart: Chart, states: States) -> list[States]:
+    """The site just before one; none before the first."""
+    return [before for before, after in pairwise(chart.states) if after is states]
+
+
+def _dead_by(
+    above: Sequence[States], step: npt.NDArray[np.generic], *, possible: bool = False
 ) -> Double:
-    """Share of the units upstream that were dead at each of the steps, or may have been."""
-    above = [chart.of(name) for name in chart.upstream[states.site.name]]
+    """Share of the units of some sites that were dead at each of the steps, or may have been."""
     if not above:
         return np.full(len(step), np.nan)
     known = [one.since_after + 1 if possible else one.since_step for one in above]

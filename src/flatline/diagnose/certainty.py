@@ -28,6 +28,9 @@ CERTAIN_EXAMPLES = 459
 #: A unit that fires on this share of examples or more is not to be called dead.
 RATE = 0.01
 
+#: Steps without a sign of life after which a unit is worth a word that no exam has looked at.
+LONG = 64
+
 
 def firing_rate_upper(silent: npt.ArrayLike, alpha: float = ALPHA) -> Double:
     """Upper bound of the firing rate of a unit that was silent on every example.
@@ -138,6 +141,8 @@ class Certainty:
         batch: Examples of a step; 0 where it is not known.
         steps: Steps of the run.
         near: Units called dead that are close to firing, in layers whose inputs still move.
+        unexamined: Units not called dead, whose gradients have been 0 for :data:`LONG` steps or
+            more at the end, and that no exam has looked at since.
     """
 
     units: int = 0
@@ -150,6 +155,7 @@ class Certainty:
     batch: int = 0
     steps: int = 0
     near: int = 0
+    unexamined: int = 0
 
     @property
     def false_calls(self) -> float:
@@ -174,6 +180,7 @@ class Certainty:
             "called_dead": self.called,
             "silent_so_far": self.unsure,
             "near_firing": self.near,
+            "unexamined": self.unexamined,
             "confidence": 1 - ALPHA,
             "examples": self.examples,
             "seen_one_in": self.one_in,
@@ -221,7 +228,17 @@ def assess(states: Sequence[States], history: History) -> Certainty:
         most=max(int(examples[judged].max()), total),
         batch=round(total / steps) if steps else 0,
         steps=steps,
+        unexamined=sum(_unexamined(one, history) for one in visited),
     )
+
+
+def _unexamined(states: States, history: History) -> int:
+    """Units of a site that the pulse alone calls silent, in steps in which others lived."""
+    if states.site.pulse == "none" or not states.watched:
+        return 0
+    exams = [step for step, sites in history.exams if states.site.name in sites]
+    alive = ~states.are("dead") & (states.last_life >= max(exams, default=0))
+    return int((alive & (states.last_life.max() - states.last_life >= LONG)).sum())
 
 
 def _exhausted(states: States, history: History, data: Mapping[str, Any]) -> Bool:

@@ -48,7 +48,7 @@ class Chart:
     @cached_property
     def progress(self) -> Progress:
         """The course of the loss."""
-        return progress(self.history.steps)
+        return progress(self.history.steps, self.guess)
 
     @cached_property
     def guess(self) -> float:

@@ -63,6 +63,11 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "units count alike",
     ),
     "top_share": ("share", "part of that influence which the top tenth of the units has"),
+    "ablated_quarter": (
+        "the loss's own",
+        "growth of the loss when a quarter of the live units, taken at random, give 0",
+    ),
+    "ablated_half": ("the loss's own", "the same for a half of them"),
     "gap": (
         "the metric's own",
         "validation less training, for an accuracy training less validation, at the last "
@@ -92,10 +97,15 @@ class Impact:
     live_update_ratio: float | None = None
     gini: float | None = None
     top_share: float | None = None
+    ablated_quarter: float | None = None
+    ablated_half: float | None = None
 
 
 #: Taken from the exams as they are.
-_MEASURED = ("stable_rank", "participation", "rank_rows", "signal_lost", "gini", "top_share")
+_MEASURED = (
+    *("stable_rank", "participation", "rank_rows", "signal_lost", "gini", "top_share"),
+    *("ablated_quarter", "ablated_half"),
+)
 _SIZES = ("fed", "read", "fed_adds", "read_adds")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ _START = 10
 _PART = 0.1
 #: Part of the start by which a loss must fall at least to have moved.
 _LEAST = 0.05
+#: Part of the loss of a guess by which one that is no better than it may differ.
+_SAME = 0.02
 #: Part of what was gained whose loss makes a relapse.
 _RELAPSE = 0.5
 
@@ -33,7 +36,12 @@ class Progress:
         best: Smallest median over any tenth.
         noise: Median absolute deviation of the loss within a tenth of the steps.
         steps: Number of steps with a loss that is a number.
+        waited: Part of the steps before the loss was first clearly below its beginning.
+        leap: Largest loss of the next steps, at most nine, in that of the very first.
+        pace: Fall from the second to the last quarter, in that from the first to the third: 1 for a
+            straight line, 0 for a loss that has settled.
         nonfinite: First step whose loss was infinite; -1 for none.
+        guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
     """
 
     first: float
@@ -41,7 +49,11 @@ class Progress:
     best: float
     noise: float
     steps: int
-    nonfinite: int
+    waited: float = 0.0
+    leap: float = 1.0
+    pace: float = 0.0
+    nonfinite: int = -1
+    guess: float = math.nan
 
     @property
     def known(self) -> bool:
@@ -53,21 +65,32 @@ class Progress:
         """Decrease from the beginning to the best, relative to the beginning.
 
         Example:
-            >>> Progress(first=2.0, last=1.0, best=0.5, noise=0.1, steps=99, nonfinite=-1).gained
+            >>> Progress(first=2.0, last=1.0, best=0.5, noise=0.1, steps=99).gained
             0.75
         """
         return (self.first - self.best) / max(abs(self.first), 1e-30)
 
     @property
-    def moved(self) -> bool:
+    def fell(self) -> bool:
         """Whether the loss was ever clearly below its beginning."""
-        fell = self.first - self.best
-        return fell > max(2 * self.noise, _LEAST * abs(self.first))
+        return self.first - self.best > _least(self.first, self.noise)
+
+    @property
+    def moved(self) -> bool:
+        """Whether the loss fell, and not just to that of a guess.
+
+        A loss far above that of a guess may hold a penalty, and says nothing about it.
+        """
+        return self.fell and not abs(self.best - self.guess) <= _SAME * self.guess
 
     @property
     def stuck(self) -> bool:
         """Whether it is known and never moved."""
         return self.known and not self.moved
+
+    def stood_still(self, part: float) -> bool:
+        """Whether it never moved, or not for such a part of the steps."""
+        return self.stuck or (self.known and self.waited >= part)
 
     @property
     def relapsed(self) -> bool:
@@ -84,8 +107,12 @@ class Progress:
         return self.stuck or self.relapsed or self.nonfinite >= 0
 
 
-def progress(steps: Steps) -> Progress:
+def progress(steps: Steps, guess: float = math.nan) -> Progress:
     """The course of the loss.
+
+    Args:
+        steps: Readings of the steps.
+        guess: Loss of whoever guesses by the frequencies of the targets at best; NaN if unknown.
 
     Example:
         >>> rows = [(step, 1.0 / (step + 1), 0.1, None) for step in range(100)]
@@ -97,18 +124,43 @@ def progress(steps: Steps) -> Progress:
     finite = loss[np.isfinite(loss)]
     nonfinite = int(bad[0]) if len(bad) else -1
     if not len(finite):
-        return Progress(np.nan, np.nan, np.nan, np.nan, 0, nonfinite)
+        return Progress(np.nan, np.nan, np.nan, np.nan, 0, nonfinite=nonfinite)
     parts = _parts(finite)
     middles = np.array([np.median(part) for part in parts])
-    noise = np.median([np.median(np.abs(part - np.median(part))) for part in parts])
+    noise = float(np.median([np.median(np.abs(part - np.median(part))) for part in parts]))
+    first = float(np.median(finite[: min(_START, len(parts[0]))]))
+    below = first - middles > _least(first, noise)
     return Progress(
-        first=float(np.median(finite[: min(_START, len(parts[0]))])),
+        first=first,
         last=float(middles[-1]),
         best=float(middles.min()),
-        noise=float(noise),
+        noise=noise,
         steps=len(finite),
+        waited=float(np.argmax(below) / len(below)) if below.any() else 1.0,
+        leap=_leap(finite),
+        pace=_pace(finite),
         nonfinite=nonfinite,
+        guess=guess,
     )
+
+
+def _leap(loss: Double) -> float:
+    """The largest loss of the first updates, in that before any; 1 where none is larger."""
+    opening, most = float(loss[0]), float(loss[:_START].max())
+    return most / opening if most > opening > 0 else 1.0
+
+
+def _pace(loss: Double) -> float:
+    """How far a loss falls from the second quarter on, in how far it fell until the third."""
+    if len(loss) < ENOUGH:
+        return 0.0
+    one, two, three, four = (float(part.mean()) for part in np.array_split(loss, 4))
+    return (two - four) / (one - three) if one > three else 0.0
+
+
+def _least(first: float, noise: float) -> float:
+    """By how much a loss must fall to be clearly below its beginning."""
+    return max(2 * noise, _LEAST * abs(first))
 
 
 def _parts(loss: Double) -> list[Double]:

@@ -78,6 +78,12 @@ class States:
         named = np.array([state in states for state in STATES])
         return np.asarray(named[self.code] & self.certain)
 
+    @property
+    def pinned(self) -> bool:
+        """Whether the activation is flat at both ends, so that who does not fire is on a rail."""
+        rails = self.site.activation.rails
+        return any(low == -np.inf for low, _ in rails) and any(high == np.inf for _, high in rails)
+
     def counts(self) -> dict[str, int]:
         """Number of units in each state that occurs, uncertain ones included."""
         numbers = np.bincount(self.code, minlength=len(STATES))

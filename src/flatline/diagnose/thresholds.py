@@ -86,11 +86,21 @@ class Thresholds:
         3, 1, 1e9, "learning rate, in medians of the steps before, that was raised"
     )
     small_update: float = _number(1e-5, 0, 1, "relative update of all matrices that is too small")
+    short_way: float = _number(
+        0.15, 0, 1e9, "change of a weight matrix in a whole training, in itself, that is too small"
+    )
+    steady_pace: float = _number(
+        0.5, 0, 1e9, "pace of a loss at the end, in that at the start, that has not slowed down"
+    )
     offset: float = _number(
         4, 0, 1e9, "squared mean of the inputs, in their variances, that is far from centred"
     )
     input_rms: float = _number(10, 0, 1e9, "rms of the inputs that is far from scaled")
     low_rank: float = _number(0.1, 0, 1, "effective rank, in what it could be, that is a collapse")
+    long_wait: float = _number(
+        0.5, 0, 1, "part of the steps for which a loss that stands still is a warning"
+    )
+    least_steps: int = _number(50, 1, 1e9, "steps before a loss that goes nowhere is critical")
     low_gain: float = _number(
         0.2, 0, 1, "decrease of the loss, in its beginning, that is next to nothing"
     )

@@ -62,7 +62,7 @@ for command in (run, report, explain, runs, examine):
 
 
 def main() -> None:
-    """Carries out the command line; the entry point of ``flatline``.
+    """Carry out the command line; the entry point of ``flatline``.
 
     A command that runs a person's program returns it as a function, called here at the end: so
     few frames of flatline lie under the program, and none of its errors is taken for our own.
@@ -110,7 +110,7 @@ def _sentence(error: click.UsageError) -> str:
 
 
 def _give_up(error: OSError) -> NoReturn:
-    """Ends when standard output takes no more, or a file that nothing else has an answer for."""
+    """End when standard output takes no more, or a file that nothing else has an answer for."""
     # What is left in the buffer goes nowhere, instead of failing again when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(error, BrokenPipeError):  # `flatline report | head`: nothing to talk of

@@ -26,8 +26,15 @@ EXPECTED = "expected path/to/file.py:factory or package.module:factory"
 
 @click.command(epilog="Example: flatline examine models.py:trained --json census.json")
 @click.argument("target")
+@click.option(
+    "--ablate",
+    is_flag=True,
+    help="Also measure how much the loss grows when live units are silenced.",
+)
 @options.output_options
-def examine(target: str, html: Path | None, json: Path | None, units: int, quiet: bool) -> None:
+def examine(
+    target: str, ablate: bool, html: Path | None, json: Path | None, units: int, quiet: bool
+) -> None:
     """Take one census of a model on data, without training.
 
     TARGET is path/to/file.py:factory or package.module:factory: a function without arguments that
@@ -39,7 +46,7 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
     from flatline.api import examine_case
 
     try:
-        report = examine_case(case, units=units, thresholds=thresholds)
+        report = examine_case(case, units, ablation=ablate, thresholds=thresholds)
     except FlatlineError:
         raise
     except Exception as error:
@@ -48,7 +55,7 @@ def examine(target: str, html: Path | None, json: Path | None, units: int, quiet
 
 
 def load_case(target: str) -> Case:
-    """Calls the factory that a target names.
+    """Call the factory that a target names.
 
     Args:
         target: ``path/to/file.py:factory`` or ``package.module:factory``.
@@ -129,7 +136,7 @@ def _call(function: Callable[[], Any], expected: str) -> Any:
 
 
 def _failed(expected: str, error: BaseException) -> UsageError:
-    """Shows where a person's own code failed, then says it in one sentence."""
+    """Show where a person's own code failed, then say it in one sentence."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
         trace = trace.tb_next

@@ -73,7 +73,7 @@ class _Watcher:
 
 
 def after_import(name: str, callback: Callable[[], object]) -> None:
-    """Calls back once, as soon as the program has imported a module.
+    """Call back once, as soon as the program has imported a module.
 
     Args:
         name: Name of a top-level module.

@@ -25,7 +25,7 @@ STANDARD_OUTPUT = Path("-")
 
 
 def absolute(path: str) -> Path:
-    """Keeps a path's meaning when the program changes the working directory.
+    """Keep a path's meaning when the program changes the working directory.
 
     Raises:
         UsageError: The path is relative to a working directory that is gone.
@@ -40,7 +40,7 @@ def absolute(path: str) -> Path:
 
 
 def output_file(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """Takes a file to be written later, perhaps from another working directory: absolute now.
+    """Take a file to be written later, perhaps from another working directory: absolute now.
 
     Raises:
         click.BadParameter: The file cannot be written.
@@ -72,7 +72,7 @@ def output_file(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 
 def percent(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """Takes a share, above 0 and at most 100 percent, as a fraction.
+    """Take a share, above 0 and at most 100 percent, as a fraction.
 
     Raises:
         click.BadParameter: The value is no such number.
@@ -90,7 +90,7 @@ def percent(ctx: click.Context, param: click.Parameter, value: str) -> float:
 
 
 def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
-    """Makes the callback of an option that takes a whole number of at least ``least``.
+    """Make the callback of an option that takes a whole number of at least ``least``.
 
     Raises:
         click.BadParameter: The value is no such number.
@@ -110,7 +110,7 @@ def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | 
 
 
 def store_option(command: Command) -> Command:
-    """Adds ``--store``."""
+    """Add ``--store``."""
     return click.option(
         "--store",
         metavar="FILE",
@@ -130,7 +130,7 @@ def named(store: Path) -> str | None:
 
 
 def output_options(command: Command) -> Command:
-    """Adds ``--html``, ``--json``, ``--units`` and ``--quiet``."""
+    """Add ``--html``, ``--json``, ``--units`` and ``--quiet``."""
     for option in (
         quiet_option,
         units_option,
@@ -144,7 +144,7 @@ def output_options(command: Command) -> Command:
 
 
 def json_option(command: Command) -> Command:
-    """Adds ``--json``."""
+    """Add ``--json``."""
     return click.option(
         "--json",
         callback=output_file,
@@ -154,7 +154,7 @@ def json_option(command: Command) -> Command:
 
 
 def units_option(command: Command) -> Command:
-    """Adds ``--units``."""
+    """Add ``--units``."""
     return click.option(
         "--units",
         callback=whole_number(0),
@@ -166,23 +166,27 @@ def units_option(command: Command) -> Command:
 
 
 def quiet_option(command: Command) -> Command:
-    """Adds ``--quiet``."""
+    """Add ``--quiet``."""
     return click.option("--quiet", is_flag=True, help="Print no report, only what went wrong.")(
         command
     )
 
 
 def say(sentence: str) -> None:
-    """Writes one line of flatline's own to standard error, if there still is one."""
+    """Write one line of flatline's own to standard error, if there still is one."""
+    if sys.__stderr__ is None:
+        return  # print() would take standard output instead, which is the program's
     with contextlib.suppress(OSError, ValueError):
         print(f"flatline: {sentence}", file=sys.__stderr__, flush=True)
 
 
 def show(thing: object, *, on_error: bool = False) -> None:
-    """Prints something to the terminal with rich; to standard error, if there still is one."""
+    """Print something to the terminal with rich; to standard error, if there still is one."""
     from rich.console import Console
 
     if on_error:
+        if sys.__stderr__ is None:
+            return  # rich would take standard output instead, which is the program's
         with contextlib.suppress(OSError, ValueError):
             Console(file=sys.__stderr__).print(thing)
         return
@@ -192,21 +196,15 @@ def show(thing: object, *, on_error: bool = False) -> None:
 
 
 def write_files(report: Report, html: Path | None, json: Path | None) -> None:
-    """Writes the report to the files that were asked for.
+    """Write the report to the files that were asked for.
 
     Raises:
         UsageError: A file cannot be written.
     """
-    try:
-        if html is not None:
-            report.to_html(html)
-        if json is not None and json != STANDARD_OUTPUT:
-            report.to_json(json)
-    except OSError as error:
-        raise UsageError(
-            f"expected to write {error.filename or html or json}, found: {error.strerror}; "
-            "the run is stored, so `flatline report` can write it elsewhere"
-        ) from error
+    if html is not None:
+        report.to_html(html)
+    if json is not None and json != STANDARD_OUTPUT:
+        report.to_json(json)
 
 
 def standard_output() -> TextIO:
@@ -223,7 +221,7 @@ def standard_output() -> TextIO:
 
 
 def set_stdout_aside() -> int:
-    """Makes everything the program prints go to standard error.
+    """Make everything the program prints go to standard error.
 
     Returns:
         A descriptor of the real standard output, which children of the program do not inherit.
@@ -239,7 +237,7 @@ def set_stdout_aside() -> int:
 
 
 def write_json(report: Report, stdout: int | None) -> None:
-    """Writes the report as JSON to standard output, which may have been set aside.
+    """Write the report as JSON to standard output, which may have been set aside.
 
     Raises:
         UsageError: Standard output takes no more.
@@ -265,7 +263,7 @@ def hand_over(
     quiet: bool,
     stdout: int | None = None,
 ) -> None:
-    """Writes the files that were asked for and, unless quiet, prints the report.
+    """Write the files that were asked for and, unless quiet, print the report.
 
     Args:
         report: What to hand over.

@@ -41,7 +41,7 @@ class Program:
     is_module: bool = False
 
     def check(self) -> None:
-        """Finds out before anything starts whether there is a program to run.
+        """Find out before anything starts whether there is a program to run.
 
         Raises:
             UsageError: The target is missing or cannot be read.
@@ -58,7 +58,7 @@ class Program:
             _check_file(self.target)
 
     def run(self) -> None:
-        """Runs the program as ``__main__``; whatever it raises is raised here.
+        """Run the program as ``__main__``; whatever it raises is raised here.
 
         Raises:
             BaseException: What the program raises, ``SystemExit`` included. An uncaught

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from flatline.show.report import Report
 
 RULE_HOLDS = 10
-OUTPUT_FAILED = 2
+OUTPUT_FAILED = FlatlineError.exit_status
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Ending:
     interrupt: Any = field(default_factory=lambda: signal.getsignal(signal.SIGINT))
 
     def __call__(self) -> None:
-        """Leaves the report, once, and never raises."""
+        """Leave the report, once, and never raise."""
         if self.done or not self.here:
             return
         self.done = True
@@ -96,7 +96,7 @@ class Ending:
             options.say("interrupted; what was seen is stored: flatline report")
         except FlatlineError as error:
             self.exit_status = OUTPUT_FAILED
-            options.say(str(error))
+            options.say(f"{error}; what was seen is stored: flatline report")
         except Exception as error:
             self.exit_status = OUTPUT_FAILED
             options.say(
@@ -157,7 +157,7 @@ class Ending:
 
 
 def watch(program: Program, session: Session, outputs: Outputs) -> None:
-    """Runs the program under watch, to its end and with its exit status.
+    """Run the program under watch, to its end and with its exit status.
 
     Args:
         program: What to run.
@@ -194,7 +194,7 @@ def watch(program: Program, session: Session, outputs: Outputs) -> None:
 
 
 def _end_program() -> None:
-    """Waits for threads and calls ``atexit`` handlers now rather than when Python shuts down.
+    """Wait for threads and call ``atexit`` handlers now rather than when Python shuts down.
 
     Once Python shuts down, the exit status can no longer be changed in an orderly way. Both calls
     are what the interpreter itself does next, and both do nothing the second time.
@@ -205,7 +205,7 @@ def _end_program() -> None:
 
 
 def _remember_interrupt() -> None:
-    """Lets the interpreter end by the signal, as it does after an uncaught KeyboardInterrupt.
+    """Let the interpreter end by the signal, as it does after an uncaught KeyboardInterrupt.
 
     It keeps a mark for that, which running any code from a string sets anew; importing what
     writes the report does so many times.
@@ -215,7 +215,7 @@ def _remember_interrupt() -> None:
 
 
 def _attach(session: Session) -> None:
-    """Starts to watch; an error must not reach the program, which is importing torch."""
+    """Start to watch; an error must not reach the program, which is importing torch."""
     try:
         session.attach()
     except Exception as error:
@@ -224,7 +224,7 @@ def _attach(session: Session) -> None:
 
 @contextlib.contextmanager
 def _undisturbed(path: list[str]) -> Iterator[None]:
-    """Keeps the program's import path and its warning filters away from flatline's own code."""
+    """Keep the program's import path and its warning filters away from flatline's own code."""
     theirs, sys.path = sys.path, path
     try:
         with warnings.catch_warnings():

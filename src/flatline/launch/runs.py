@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json as encoder
 from pathlib import Path
 
 import click
 
-from flatline.errors import UsageError
 from flatline.launch import options
 
 
@@ -18,20 +16,16 @@ from flatline.launch import options
 def runs(store: Path, json: Path | None, quiet: bool) -> None:
     """List stored runs, newest first."""
     from flatline.record.store import Store
+    from flatline.show.plain import encode, plain, write
     from flatline.show.terminal import render_runs
 
     with Store(store, create=False) as kept:
         listed = kept.runs()
     if json is not None:
-        text = encoder.dumps(listed, indent=2) + "\n"
+        text = encode(plain(listed))
         if json == options.STANDARD_OUTPUT:
             options.standard_output().write(text)
             return
-        try:
-            json.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"expected to write {json}, found: {error.strerror}; name another file"
-            ) from error
+        write(json, text)
     if not quiet:
         options.show(render_runs(listed))

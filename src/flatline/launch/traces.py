@@ -20,7 +20,7 @@ _FROM_MODE = "torch/_ops.py"
 
 
 def hide_own_frames(error: BaseException) -> None:
-    """Lets the interpreter show an exception that leaves the program as if flatline were not there.
+    """Let the interpreter show an exception that leaves the program as if flatline were not there.
 
     The exception passes through flatline's frames on its way up, so they can be taken off its
     traceback only at the end, when the interpreter calls ``sys.excepthook``.
@@ -49,7 +49,7 @@ def _call_hook(
     value: BaseException,
     trace: TracebackType | None,
 ) -> None:
-    """Calls an exception hook; one that raises is reported as the interpreter reports it."""
+    """Call an exception hook; one that raises is reported as the interpreter reports it."""
     try:
         hook(kind, value, trace)
     except SystemExit:
@@ -74,7 +74,7 @@ def _of_program(trace: TracebackType | None) -> TracebackType | None:
 
 
 def without_own(error: BaseException) -> None:
-    """Takes out of tracebacks what an exam puts between a program and the operators it calls.
+    """Take out of tracebacks what an exam puts between a program and the operators it calls.
 
     Args:
         error: What was raised; all that it came from or holds is treated alike.

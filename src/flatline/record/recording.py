@@ -32,7 +32,7 @@ class Recording:
     """One run as it was recorded.
 
     Attributes:
-        facts: The contract's ``run`` object.
+        facts: The JSON report's ``run`` object.
         sites: The sites, in the order of the forward pass.
         unplaced: Nonlinearities that were seen and not watched.
         windows: Per site the examples of the last complete and the current window, merged.
@@ -117,12 +117,15 @@ def dump_activation(activation: Activation) -> str:
 def load_activation(text: str) -> Activation:
     """The activation that :func:`dump_activation` wrote.
 
+    What it wrote in another version and this one does not know is passed over.
+
     Example:
         >>> from flatline import activations
         >>> load_activation(dump_activation(activations.get("tanh"))) == activations.get("tanh")
         True
     """
-    kept = {name: _tuples(value) for name, value in json.loads(text).items()}
+    known = {entry.name for entry in fields(Activation)}
+    kept = {name: _tuples(value) for name, value in json.loads(text).items() if name in known}
     zero_slope = MappingProxyType({k: _tuples(v) for k, v in kept.pop("zero_slope").items()})
     return Activation(**kept, zero_slope=zero_slope)
 

@@ -71,7 +71,7 @@ _UPGRADES = {1: "ALTER TABLE steps ADD COLUMN gradient REAL;" + _SINCE_2}
 
 @contextlib.contextmanager
 def plain_errors(path: Path | None) -> Iterator[None]:
-    """Turns what SQLite raises into one plain sentence."""
+    """Turn what SQLite raises into one plain sentence."""
     where = path or "the store in memory"
     try:
         yield
@@ -185,7 +185,7 @@ def _file(db: Connection) -> str:
 
 
 def create(db: Connection) -> None:
-    """Makes the tables that are missing in one transaction, unless another process was faster."""
+    """Make the tables that are missing in one transaction, unless another process was faster."""
     with transaction(db):
         if is_blank(db):
             statements = TABLES

@@ -78,17 +78,17 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Removes a temporary store; one with a file of its own has nothing to give back."""
+        """Remove a temporary store; one with a file of its own has nothing to give back."""
         if self.path is None:
             _remove(self._file.parent, os.getpid())
 
     def create_run(
         self, facts: Mapping[str, Any], run_id: str | None = None, rank: int = 0
     ) -> RunWriter:
-        """Starts a run, or joins one as another process of it.
+        """Start a run, or join one as another process of it.
 
         Args:
-            facts: The contract's ``run`` object, as far as it is known; what joins a run that
+            facts: The JSON report's ``run`` object, as far as it is known; what joins a run that
                 exists already as another rank than 0 leaves its facts as they are.
             run_id: The run's id, when several processes share it; made up when left out.
             rank: Rank of this process.
@@ -193,7 +193,7 @@ class Store:
         return folder / "runs.db"
 
     def _make(self) -> None:
-        """Makes the folder, the file and its tables where they are missing."""
+        """Make the folder, the file and its tables where they are missing."""
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -211,7 +211,10 @@ class Store:
     def _open(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """A checked connection for the length of a ``with`` block."""
         if write and not self._create:
-            raise StoreError(f"expected to write {self.path}, found it opened for reading only")
+            raise StoreError(
+                f"expected to write {self.path}, found it opened for reading only; "
+                "open it with create=True"
+            )
         with schema.plain_errors(self._file), contextlib.ExitStack() as stack:
             db = stack.enter_context(contextlib.closing(schema.connect(self._file, write=write)))
             if schema.is_blank(db) and not write:
@@ -221,7 +224,7 @@ class Store:
 
 
 def _remove(folder: Path, maker: int) -> None:
-    """Removes a temporary store; a process forked from the one that made it has no say."""
+    """Remove a temporary store; a process forked from the one that made it has no say."""
     if os.getpid() == maker:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -37,9 +37,9 @@ Statement = tuple[str, list[tuple[Any, ...]]]
 class RunWriter:
     """Writes what one process of a run sees.
 
-    Every call only queues; a thread commits at least every half second, and at once after an
-    exam. In a process that was forked from this one all calls do nothing. A store that fails
-    never raises into the training: the first error is kept, and what comes after is dropped.
+    Every call only queues; a thread commits at least every half second, and at once after an exam
+    and after facts. In a process that was forked from this one all calls do nothing. A store that
+    fails never raises into the training: the first error is kept, and what comes after is dropped.
 
     Attributes:
         id: The run's id.
@@ -71,13 +71,18 @@ class RunWriter:
         self._thread.start()
 
     def facts(self, **changes: Any) -> None:
-        """Changes entries of the contract's ``run`` object; only rank 0 speaks for the run."""
+        """Change entries of the JSON report's ``run`` object; only rank 0 speaks for the run.
+
+        It ends what is handed over together, which is then written at once.
+        """
         if self.rank == 0:
             self.known.update(changes)
             self._put("UPDATE runs SET facts = ? WHERE key = ?", [(dump(self.known), self._run)])
+        if self._here and not self.error:
+            self._wake.put(None)
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
-        """Keeps the sites of this process in place of those given before."""
+        """Keep the sites of this process in place of those given before."""
         from flatline.record.recording import dump_activation
 
         for table in ("sites", "unplaced"):
@@ -110,7 +115,7 @@ class RunWriter:
         ledgers: Mapping[str, Ledger],
         measures: Mapping[str, Mapping[str, float]],
     ) -> None:
-        """Keeps what an exam found, by site, in place of what the last one found.
+        """Keep what an exam found, by site, in place of what the last one found.
 
         Args:
             step: The step that was examined.
@@ -142,7 +147,7 @@ class RunWriter:
         self._wake.put(None)
 
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
-        """Keeps the ledgers as they stand after ``step``, in place of those given before."""
+        """Keep the ledgers as they stand after ``step``, in place of those given before."""
         if self._here:
             from flatline.sense.vitals import pack
 
@@ -152,51 +157,51 @@ class RunWriter:
             )
 
     def steps(self, rows: Sequence[Row]) -> None:
-        """Keeps readings of steps, given as ``(step, loss, lr, gradient)``."""
+        """Keep readings of steps, given as ``(step, loss, lr, gradient)``."""
         self._put("INSERT OR REPLACE INTO steps VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def birth(self, step: int, site: str, birth: Float) -> None:
-        """Keeps where the units of a site began; see :class:`flatline.sense.drift.Drift`."""
+        """Keep where the units of a site began; see :class:`flatline.sense.drift.Drift`."""
         self._put(
             "INSERT OR IGNORE INTO births VALUES (?, ?, ?, ?, ?)", [(site, step, birth.tobytes())]
         )
 
     def deaths(self, step: int, site: str, before: int, units: Int, terms: Float) -> None:
-        """Keeps how units died that the exam of ``step`` found silent."""
+        """Keep how units died that the exam of ``step`` found silent."""
         row = (step, site, before, units.tobytes(), terms.tobytes())
         self._put("INSERT INTO deaths VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
 
     def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
-        """Keeps something seen of the model as a whole."""
+        """Keep something seen of the model as a whole."""
         self._put("INSERT INTO notes VALUES (?, ?, ?, ?, ?)", [(step, kind, dump(evidence))])
 
     def metric(self, name: str, step: int, value: float) -> None:
-        """Keeps one value of a metric."""
+        """Keep one value of a metric."""
         self._put("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", [(name, step, float(value))])
 
     def event(
         self, step: int, site: str, kind: str, units: Sequence[int], evidence: Mapping[str, Any]
     ) -> None:
-        """Keeps something that happened to units of a site."""
+        """Keep something that happened to units of a site."""
         row = (step, site, kind, json.dumps([int(unit) for unit in units]), dump(evidence))
         self._put("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", [row])
 
     def lost(self, what: str, why: str) -> None:
-        """Keeps a note of what could not be seen, for the report to show."""
+        """Keep a note of what could not be seen, for the report to show."""
         self._put("INSERT INTO lost VALUES (?, ?, ?, ?)", [(what, why)])
 
-    def flush(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Waits until everything given so far is in the store, or the time is over."""
+    def flush(self) -> None:
+        """Wait until everything given so far is in the store, but not for ever."""
         if self._here and not self._closed:
             done = threading.Event()
             self._queue.put(done)
             self._wake.put(None)
-            end = time.monotonic() + seconds
+            end = time.monotonic() + CLOSE_SECONDS
             while not done.wait(0.05) and self._thread.is_alive() and time.monotonic() < end:
                 pass
 
     def close(self, status: str) -> None:
-        """Writes what is left with the run's final status, and ends the thread."""
+        """Write what is left with the run's final status, and end the thread."""
         if not self._here or self._closed:
             return
         if self.rank == 0:
@@ -214,7 +219,7 @@ class RunWriter:
         return os.getpid() == self._pid
 
     def _put(self, sql: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Queues a statement; rows of tables are completed by run and rank."""
+        """Queue a statement; rows of tables are completed by run and rank."""
         if not self._here or self._closed or self.error:
             return
         if not sql.startswith("UPDATE"):
@@ -222,7 +227,7 @@ class RunWriter:
         self._queue.put((sql, list(rows)))
 
     def work(self) -> None:
-        """Writes what is queued until all is written or the store fails.
+        """Write what is queued until all is written or the store fails.
 
         One connection, one transaction per batch. The connection is a local of the thread, so a
         forked process, in which the thread does not run, never closes it under its parent.
@@ -257,7 +262,7 @@ class RunWriter:
         return batch
 
     def _write(self, db: Connection, batch: list[Statement | threading.Event | None]) -> None:
-        """Commits a batch."""
+        """Commit a batch."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with transaction(db):

@@ -1,7 +1,7 @@
 """Puts a watcher's hooks into torch, and takes them away again.
 
 Hooks are few and global, so that no model is touched: the optimizer's step hooks, the
-construction of optimizers, ``torch.autograd.backward``, ``GradScaler.scale`` and
+construction of optimizers, ``torch.autograd.backward``, ``GradScaler.scale`` and ``step``, and
 ``DataLoader.__iter__``. Everything that reaches the watcher passes through
 :meth:`Attachment._tell`, which lets no fault out.
 """
@@ -21,6 +21,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 from torch.utils.data import DataLoader
+from torch.utils.hooks import RemovableHandle
 
 from flatline.sense.patch import Patch, skip
 from flatline.sense.stride import Stride
@@ -42,25 +43,32 @@ class Attachment:
     def __init__(self, watcher: Watcher, optimizer: torch.optim.Optimizer | None = None) -> None:
         self._watcher = watcher
         self._off = False
-        self._patches = [
-            Patch(torch.autograd, "backward", self._around_backward),
-            Patch(torch.amp.GradScaler, "scale", self._around_scale),
-            Patch(DataLoader, "__iter__", self._around_iter),
-        ]
+        self._patches: list[Patch] = []
+        self._hooks: list[RemovableHandle] = []
+        try:
+            self._attach(optimizer)
+        except Exception:
+            self.remove()
+            raise
+        _attached.add(self)
+
+    def _attach(self, optimizer: torch.optim.Optimizer | None) -> None:
+        for owner, name, around in (
+            (torch.autograd, "backward", self._around_backward),
+            (torch.amp.GradScaler, "scale", self._around_scale),
+            (torch.amp.GradScaler, "step", self._around_scaler_step),
+            (DataLoader, "__iter__", self._around_iter),
+        ):
+            self._patches.append(Patch(owner, name, around))
         before, after = self._step_hooks()
         if optimizer is None:
             self._patches.append(Patch(torch.optim.Optimizer, "__init__", self._around_init))
-            self._hooks = [
-                register_optimizer_step_pre_hook(before),
-                register_optimizer_step_post_hook(after),
-            ]
+            self._hooks.append(register_optimizer_step_pre_hook(before))
+            self._hooks.append(register_optimizer_step_post_hook(after))
         else:
-            self._hooks = [
-                optimizer.register_step_pre_hook(before),
-                optimizer.register_step_post_hook(after),
-            ]
-            self._tell(watcher.built, optimizer)
-        _attached.add(self)
+            self._hooks.append(optimizer.register_step_pre_hook(before))
+            self._hooks.append(optimizer.register_step_post_hook(after))
+            self._tell(self._watcher.built, optimizer)
 
     def remove(self) -> None:
         """Take every hook away."""
@@ -174,6 +182,16 @@ class Attachment:
             return out
 
         return scale
+
+    def _around_scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        watcher, tell = self._watcher, self._tell
+
+        def step(*args: Any, **kwargs: Any) -> Any:
+            out = original(*args, **kwargs)
+            tell(watcher.scaler_stepped)
+            return out
+
+        return step
 
     def _around_iter(self, original: Callable[..., Any]) -> Callable[..., Any]:
         watcher, tell = self._watcher, self._tell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -72,9 +72,6 @@ class Census:
         self.own = 0.0
         self.batch = 0
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     # -- at an exam, before the update --------------------------------------------------------
 
     def collect(self, exam: Exam, owned: Owners, updated: bool = False) -> None:
@@ -96,13 +93,22 @@ class Census:
         self._movements = {place: one for place, one in exam.movements.items() if place in seen}
         for place in seen - self._movements.keys():
             self._movements[place] = Movement(place, updated=updated)
-        self._looks = {place: self._look(place) for place in seen}
+        for place in seen - self._looks.keys():
+            self._looks[place] = self._look(place, [entry[0] for entry in self._pending])
+        self._looks = {place: self._looks[place] for place in seen}
         self._pulls = owners(seen, [optimizer for optimizer, _ in owned()])
         self.own = exam.own
 
-    def _look(self, place: Place) -> tuple[Tensor, Tensor]:
+    def look(self, exam: Exam, parameters: Iterable[Tensor]) -> None:
+        """Look at the known layers that these parameters make, which are about to be updated."""
+        moving = {id(parameter) for parameter in parameters}
+        for place in {reading.place for reading in exam.staff.done} & self._entries.keys():
+            if any(id(feed.parameter) in moving for feed in place.feeds):
+                self._looks[place] = self._look(place, exam.staff.done)
+
+    def _look(self, place: Place, readings: Sequence[Reading]) -> tuple[Tensor, Tensor]:
         """The layer that feeds a site, before the update: taken apart, and in a few numbers."""
-        inputs = reduce(joined, (one.inputs for one, _ in self._pending if one.place is place))
+        inputs = reduce(joined, (one.inputs for one in readings if one.place is place))
         entry = self._entries[place]
         return entry.drift.look(inputs), entry.layer.read(inputs)
 
@@ -365,4 +371,5 @@ class Census:
         rings = sum(beats.nbytes - beats.roll.nbytes for _, beats in self._pulses)
         windows = sum(entry.window.nbytes for entry in self._entries.values())
         drifts = sum(entry.drift.nbytes for entry in self._entries.values())
-        return sum(rolls.values()) + rings + windows + drifts
+        layers = sum(entry.layer.nbytes for entry in self._entries.values())
+        return sum(rolls.values()) + rings + windows + drifts + layers

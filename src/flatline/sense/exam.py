@@ -1,8 +1,9 @@
 """The exam: one training step, traced from its first forward pass to its optimizer step.
 
-While an exam is open, calls of modules pass through :meth:`Exam.call`, which starts the tracing
-at the outermost watched module; the tracing stops for the backward pass. Nothing is computed on
-tensors of the training, no random number is drawn, and everything is taken away at the end.
+While an exam is open, calls of modules pass through :meth:`Exam.enter` and :meth:`Exam.leave`; the
+tracing starts at the outermost watched module and stops for the backward pass, of which hooks hear
+the gradients. No tensor of the training is written to, no random number is drawn, and everything is
+taken away at the end.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class History:
         autopsies: Per site, how its dead units died.
         notes: What was noted of the model as a whole, in order.
         metrics: Per name, ``(step, value)`` in the order of logging.
-        facts: The contract's ``run`` object.
+        facts: The JSON report's ``run`` object.
     """
 
     steps: Steps = field(default_factory=lambda: Steps.of([]))

@@ -105,3 +105,9 @@ class Layer:
         chance = _CHANCE * math.sqrt(1 / count + 1 / before)
         rms = moved.square().mean().sqrt()
         return torch.where(rms > chance, rms, torch.zeros_like(rms))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held between exams, which only data that the layer reads take."""
+        kept = (*(self._first or ())[:2], *(self._extremes or ()))
+        return sum(one.nbytes for one in kept)

@@ -16,6 +16,7 @@ from flatline.anatomy.roots import Names
 from flatline.anatomy.site import Site, Unplaced
 from flatline.anatomy.tracer import Tracer
 from flatline.errors import UnsupportedError, UsageError
+from flatline.sense.ablation import Silencer, ablate
 from flatline.sense.exam import Exam
 from flatline.sense.gradients import Movement
 from flatline.sense.harvest import fetch
@@ -99,7 +100,11 @@ class Examination:
 
 
 def examine(
-    model: nn.Module, batches: Iterable[Any], loss_fn: LossFunction | None = None
+    model: nn.Module,
+    batches: Iterable[Any],
+    loss_fn: LossFunction | None = None,
+    *,
+    ablation: bool = False,
 ) -> Examination:
     """Examine a model on data; no weight, buffer, gradient or random state changes.
 
@@ -109,9 +114,11 @@ def examine(
             takes. Each row of an input is one example.
         loss_fn: ``loss_fn(outputs, targets)``, or ``loss_fn(model, batch)`` where a batch is not a
             pair. Without one there are no gradients, and a model's own ``.loss`` is used.
+        ablation: Also measure what the loss loses by live units, in three more passes over the
+            batches per site.
 
     Raises:
-        UsageError: When there is no batch.
+        UsageError: When there is no batch, or no loss to ablate units by.
         UnsupportedError: When flatline itself failed on this model.
     """
     found = Examination()
@@ -138,11 +145,11 @@ def examine(
                     total[place] = merge(total[place], part) if place in total else part
                     found.measures[place.name] = harvest.measures[place]
             found.batches += 1
-            if exam.fault is not None:
-                raise UnsupportedError(
-                    f"expected to follow {type(model).__name__}, found a fault inside flatline "
-                    f"({type(exam.fault).__name__}: {exam.fault}); please report it"
-                ) from exam.fault
+            _expect_no_fault(exam, model)
+        if ablation and found.batches:
+            live = {place: np.flatnonzero(~one.silent) for place, one in total.items()}
+            for place, lost in ablate(live, _mean_loss(model, batches, loss_fn, tracer)).items():
+                found.measures[place.name] |= lost
     if not found.batches:
         raise UsageError(
             "expected batches to examine the model on, found none; give an iterable of "
@@ -152,6 +159,47 @@ def examine(
     found.unplaced = atlas.unplaced
     found.vitals = {place.name: vitals for place, vitals in total.items()}
     return found
+
+
+def _mean_loss(
+    model: nn.Module, batches: Iterable[Any], loss_fn: LossFunction | None, tracer: Tracer
+) -> Callable[[Silencer | None], float]:
+    """Gives the model's mean loss over the batches while units are silenced."""
+
+    def of(silencer: Silencer | None) -> float:
+        losses = [one(batch, silencer) for batch in batches]
+        if not losses:
+            raise UsageError(
+                "expected batches that can be iterated anew to ablate units, found an iterator "
+                "that is used up; give a list or a DataLoader"
+            )
+        return float(np.mean(losses))
+
+    def one(batch: Any, silencer: Silencer | None) -> float:
+        exam = Exam(tracer, lambda module: tracer.names.module(module) is not None)
+        tracer.observer = silencer or tracer.observer
+        exam.open()
+        try:
+            loss = _loss(model, batch, loss_fn)
+        finally:
+            exam.close()
+        _expect_no_fault(exam, model)  # after one, units may not have been silenced
+        if loss is None:
+            raise UsageError(
+                "expected a loss to ablate units by, found none; give loss_fn, or a model whose "
+                "output has .loss"
+            )
+        return float(loss.detach().float().mean())
+
+    return of
+
+
+def _expect_no_fault(exam: Exam, model: nn.Module) -> None:
+    if exam.fault is not None:
+        raise UnsupportedError(
+            f"expected to follow {type(model).__name__}, found a fault inside flatline "
+            f"({type(exam.fault).__name__}: {exam.fault}); please report it"
+        ) from exam.fault
 
 
 def _differentiate(model: nn.Module, loss: Tensor | None) -> None:

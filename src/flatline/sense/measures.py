@@ -120,7 +120,7 @@ def signal(power: Array, silent: npt.NDArray[np.bool_]) -> dict[str, float]:
         total = float(power.sum())
         found = {"signal_rms": float(np.sqrt(power.mean()))}
     if np.isfinite(total) and total > 0:
-        found["signal_lost"] = float(power[silent].sum() / total)
+        found["signal_lost"] = min(float(power[silent].sum() / total), 1.0)
     return found
 
 

@@ -26,8 +26,8 @@ class Pacer:
 
     Example:
         >>> pacer = Pacer(0.01)
-        >>> pacer.due(step=0, elapsed=0.0, event=False)
-        True
+        >>> pacer.due(step=0, elapsed=0.0, event=False), pacer.due(1, 0.0, False)  # none so far
+        (True, True)
         >>> pacer.charge_exam(0.5)
         >>> pacer.due(step=1, elapsed=1.0, event=False)
         True
@@ -89,7 +89,7 @@ class Pacer:
             elapsed: Seconds since the training began.
             event: Whether the pulse asks for an exam.
         """
-        if step == 0:
+        if not self.exams:
             return True  # without the anatomy not even the pulse can be read
         if self.budget <= 0:
             return False

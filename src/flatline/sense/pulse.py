@@ -182,7 +182,7 @@ class Pulse:
     def _hand_over(self) -> bool:
         steps, self._packed = self._packed, []
         word, self._word = self._word, np.zeros_like(self._word)
-        return self.roll.observe_word(word, steps)
+        return self.roll.observe(word, steps)
 
     @property
     def nbytes(self) -> int:

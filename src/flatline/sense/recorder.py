@@ -41,7 +41,7 @@ class Recorder(Protocol):
         """Where the units of a site began; see :class:`flatline.sense.drift.Drift`."""
 
     def deaths(self, step: int, site: str, before: int, units: Int, terms: Float) -> None:
-        """How units died that an exam found silent; see :class:`flatline.sense.drift.Deaths`."""
+        """How units died that an exam found silent; see :class:`flatline.sense.autopsy.Deaths`."""
 
     def note(self, step: int, kind: str, evidence: Mapping[str, Any]) -> None:
         """Something seen of the model as a whole."""

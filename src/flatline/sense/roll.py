@@ -102,7 +102,7 @@ class Roll:
     def _trusted(self) -> list[bool]:
         return [member.pulse != "none" for member in self.members]
 
-    def observe(self, alive: Bool, steps: Sequence[int]) -> bool:
+    def observe(self, word: Words, steps: Sequence[int]) -> bool:
         """Take rows of the pulse.
 
         A row in which a whole site shows nothing says nothing of its units (the loss may have
@@ -111,16 +111,12 @@ class Roll:
         are such.
 
         Args:
-            alive: Which units showed life, shape ``(rows, units)``; at most 64 rows.
+            word: Which units showed life, as :func:`flatline.sense.bits.pack` packs it.
             steps: Step of each row, rising.
 
         Returns:
             Whether some unit has been silent suspiciously long, for the first time.
         """
-        return self.observe_word(bits.pack(alive, np.uint64), steps)
-
-    def observe_word(self, word: Words, steps: Sequence[int]) -> bool:
-        """:meth:`observe` for rows that :func:`flatline.sense.bits.pack` has packed."""
         if not all(self._trusted):
             word = np.where(np.repeat(self._trusted, self._sizes), word, word.dtype.type(0))
         if not self._again(word, steps):
@@ -166,7 +162,7 @@ class Roll:
         return before
 
     def _take(self, word: Words, steps: Sequence[int]) -> bool:
-        """Rows as one byte per unit; returns whether some unit has been silent too long."""
+        """Take rows as they come; returns whether some unit has been silent too long."""
         count, step = len(steps), np.asarray(steps, np.int32)
         lit = np.bitwise_or.reduceat(word, self._starts)
         self._lit_step = np.where(lit, step[bits.last(lit)], self._lit_step)
@@ -380,5 +376,6 @@ class Roll:
     @property
     def nbytes(self) -> int:
         """Memory of the arrays."""
-        arrays = (self.last_life, self.first_silent, self._silent, self._longest)
-        return sum(array.nbytes for array in arrays) + self._flags.nbytes
+        kept = (self.last_life, self.first_silent, self._silent, self._longest, self._flags)
+        steady = 0 if self._steady is None else self._steady.nbytes
+        return sum(array.nbytes for array in kept) + steady

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,8 +32,8 @@ class _Probe:
     addresses: list[int]
     before: Tensor
     steps: int = 0
-    asked: bool = field(default=False)
-    reset: bool = field(default=False)
+    asked: bool = False
+    reset: bool = False
 
     def now(self) -> Tensor | None:
         """The same entries now; ``None`` where a gradient is gone or is a new tensor."""

@@ -34,7 +34,8 @@ class Stance:
         if now.stance not in ("default", "force_eager"):
             raise UnsupportedError(
                 "expected torch.compile in its default stance, found "
-                f"torch.compiler.set_stance({now.stance!r}), under which a step cannot run eagerly"
+                f"torch.compiler.set_stance({now.stance!r}), under which no step can run eagerly; "
+                "leave the stance alone, or train without torch.compile"
             )
         if get_eval_frame_callback() not in (None, False):
             raise UnsupportedError(

@@ -44,6 +44,10 @@ class Taps:
         value = loss.item() if loss.is_cpu else loss.detach().clone()
         self._loss = _sum(self._loss, value)
 
+    def forget(self) -> None:
+        """No step will use what ``backward()`` was called on."""
+        self._loss = None
+
     def gradients(self, steps: list[int], norms: list[float]) -> None:
         """Some gradients of these steps have these norms."""
         for step, norm in zip(steps, norms, strict=True):

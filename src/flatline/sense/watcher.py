@@ -7,7 +7,6 @@ lost, said once, and left out of the report.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from flatline.sense.recorder import Recorder
 from flatline.sense.staff import Staff
 from flatline.sense.stride import Stride
 from flatline.sense.taps import Taps
+from flatline.sense.turns import Turns
 from flatline.sense.unseen import unseen
 
 #: Seconds between two writings of what the pulse and the taps collected.
@@ -82,11 +82,8 @@ class Watcher:
         self._tracer = Tracer(self._names, self._atlas, Staff())
         self._census = Census(self._atlas, recorder, self.taps, complete)
         self._notes = Notes(recorder)
-        self._optimizers: dict[int, weakref.ref[torch.optim.Optimizer]] = {}
+        self._turns = Turns()
         self._unsearched = models is None
-        self._begun: set[int] = set()
-        self._stepped: set[int] = set()
-        self._expected: set[int] = set()
         self._exam: Exam | None = None
         #: Takes the steps that need no closer look; the hooks ask it first.
         self.stride: Stride | None = None
@@ -97,7 +94,7 @@ class Watcher:
         self._closed = False
         self._leader: int | None = None
         self._last = self._flushed = time.perf_counter()
-        self._examined = False
+        self._examined = self._ran = False
         self._progress = progress
         self._tell = tell
         self._shown = self._last
@@ -133,19 +130,16 @@ class Watcher:
         self._end_stride()
         self.guard("pulse", self._forget, optimizer)
         if self.step == 0:
-            self._expected.add(id(optimizer))
+            self._turns.expect(optimizer)
         self._unsearched = self._models is None
         self.guard("hooks", self._begin)
 
     def _forget(self, new: torch.optim.Optimizer | None = None) -> None:
         """Let go of optimizers that are gone, whose models may be gone too; welcome a new one."""
-        gone = {key for key, ref in self._optimizers.items() if ref() is None}
-        for key in gone:
-            del self._optimizers[key]
+        gone = self._turns.dismiss()
         if new is not None:
-            self._optimizers[id(new)] = weakref.ref(new)
+            self._turns.admit(new)
         if gone:
-            self._expected -= gone
             self._census.release(gone, self._parameters)
 
     def _begin(self) -> None:
@@ -156,8 +150,7 @@ class Watcher:
     def _search(self) -> None:
         """Find the models behind the optimizers known so far."""
         self._unsearched = False
-        optimizers = [known for ref in self._optimizers.values() if (known := ref()) is not None]
-        found = roots(parameters_of(optimizers))
+        found = roots(parameters_of(self._turns.known()))
         if not found:
             self.guard.miss("the model", _NO_MODULE)
         self._names = self._tracer.names = Names(found)
@@ -173,6 +166,15 @@ class Watcher:
         """``GradScaler.scale`` made ``result`` of ``loss``."""
         if not self.off:
             self.guard("taps", self.taps.scaled, result, loss)
+
+    def scaler_stepped(self) -> None:
+        """``GradScaler.step`` returned; it skips a step whose gradients are not finite."""
+        if self.off or not self.taps.waiting:
+            return
+        self.guard("taps", self.taps.forget)
+        self._backwards = 0
+        if self.stride is not None:
+            self.stride.backwards = 0
 
     def before_backward(self, tensors: Any) -> None:
         """``backward()`` is about to run on ``tensors``."""
@@ -233,7 +235,7 @@ class Watcher:
             return
         try:
             if "hooks" not in self.guard.lost:
-                self._after_step(optimizer, args, kwargs)
+                self._after_step(optimizer)
         except Exception as error:
             self.guard.lose("hooks", error)
         if self._max_steps is None or self._stop is None:
@@ -255,21 +257,20 @@ class Watcher:
     ) -> None:
         start = time.perf_counter()
         self._end_stride()
-        key = id(optimizer)
-        if key not in self._optimizers:
+        if optimizer not in self._turns:
             self.built(optimizer)
         if not self.step:
             self.guard("pulse", self._forget)
-        if key in self._stepped:
+        if self._turns.stepped(optimizer):
             self._end_tick(start)
-        self._begun.add(key)
+        self._turns.begin(optimizer)
         # With a closure the gradients of this step are made inside it.
         self._closure, self._evaluations = _has_closure(args, kwargs), 0
         if self._exam is not None:
             self.guard("notes", self._notes.before_update, optimizer)
         if not self._closure:
             self._measure(optimizer)
-        self.pacer.spent += time.perf_counter() - start
+        self.pacer.charge(time.perf_counter() - start)
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Gradients of the step are complete; the update has happened only with a closure."""
@@ -282,10 +283,15 @@ class Watcher:
 
     def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
         """Take what the exam shows before an optimizer steps, and all before the last one does."""
-        exam.measure(parameters_of([optimizer]), updated=self._closure)
+        parameters = parameters_of([optimizer])
+        self.device = next((str(one.device) for one in parameters), self.device)
+        exam.measure(parameters, updated=self._closure)
+        if not self._turns.all_begun:  # else all layers are looked at in a moment
+            self._census.look(exam, parameters)
         self.guard("notes", self._notes.gradients, optimizer, self._closure)
-        if self._expected <= self._begun:  # a step may be called by another one
+        if self._turns.all_begun:  # a step may be called by another one
             self._exam, self._examined = None, True
+            self._ran = exam.began is not None
             self.guard("pulse", self._forget)
             try:
                 self._census.collect(exam, self._parameters, self._closure)
@@ -297,12 +303,9 @@ class Watcher:
                 self._search()
 
     def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
-        known = [optimizer for ref in self._optimizers.values() if (optimizer := ref()) is not None]
-        return [(optimizer, parameters_of([optimizer])) for optimizer in known]
+        return [(optimizer, parameters_of([optimizer])) for optimizer in self._turns.known()]
 
-    def _after_step(
-        self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
+    def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         start = time.perf_counter()
         if self._closure:
             self._measure(optimizer)
@@ -310,21 +313,21 @@ class Watcher:
         self.guard("taps", self.taps.step, self.step, optimizer)
         if self._notes.stale.armed:
             self.guard("notes", self._notes.stepped, self.step, optimizer)
-        self._stepped.add(id(optimizer))
-        if self._expected <= self._stepped:
+        self._turns.end(optimizer)
+        if self._turns.all_stepped:
             self._end_tick(start)
             # Not where a tick ends late, in the midst of the next step.
             self._consider(event=self._wanted)
             if self._exam is None:
                 self.guard("hooks", self._stride)
         else:
-            self.pacer.spent += time.perf_counter() - start
+            self.pacer.charge(time.perf_counter() - start)
 
     def _end_tick(self, start: float) -> None:
         """Every optimizer of the training has stepped once."""
-        if not self._stepped:
+        if not self._turns.any_stepped:
             return
-        self._expected, self._stepped, self._begun = self._stepped, set(), set()
+        self._turns.complete()
         if self._exam is not None:  # it waited for an optimizer that did not come
             self.pacer.charge(self._exam.own)
             self.guard("exam", self._drop_exam)
@@ -341,7 +344,9 @@ class Watcher:
         now = time.perf_counter()
         if self._examined:
             own = now - start + self._census.own
-            self.pacer.charge_exam(self.pacer.excess(own, now - self._last))
+            excess = self.pacer.excess(own, now - self._last)
+            # Some programs step once before they train, which shows nothing.
+            (self.pacer.charge_exam if self._ran or step else self.pacer.charge)(excess)
             self._examined = self._wanted = False
         else:
             self.pacer.bare_steps([self._last, start])
@@ -352,10 +357,9 @@ class Watcher:
 
     def _stride(self) -> None:
         """Let the next steps only collect, as far as nothing is due before."""
-        if self.guard.lost or self._closure or self._notes.stale.armed or len(self._expected) != 1:
+        if self.guard.lost or self._closure or self._notes.stale.armed:
             return
-        reference = self._optimizers.get(next(iter(self._expected)))
-        optimizer = None if reference is None else reference()
+        optimizer = self._turns.only
         # The step after the last of a stride is looked at, and has to find room.
         steps = min(self._census.room, self.pacer.quiet(self.step)) - 1
         if self._max_steps is not None:
@@ -384,8 +388,7 @@ class Watcher:
 
     def _conclude_notes(self, step: int) -> None:
         """Note what an exam showed of the training as a whole."""
-        known = [optimizer for optimizer, _ in self._parameters()]
-        self._notes.conclude(step, self._names, self._tracer.shown, known)
+        self._notes.conclude(step, self._names, self._tracer.shown, self._turns.known())
         self._notes.fed(step, self._census.batch)
 
     def _consider(self, event: bool) -> None:
@@ -428,7 +431,7 @@ class Watcher:
         except Exception as error:
             self.guard.lose("exam", error)
         if not self._home.forked:
-            self._step += bool(self._stepped)
+            self._step += self._turns.any_stepped
             self.guard("hooks", self.flush)
             self.guard("hooks", self._own_up)
         self.stride = None
@@ -442,7 +445,7 @@ class Watcher:
     @property
     def knows_optimizers(self) -> bool:
         """Whether an optimizer was ever constructed."""
-        return bool(self._optimizers)
+        return len(self._turns) > 0
 
     @property
     def step(self) -> int:
@@ -461,11 +464,6 @@ class Watcher:
     def nbytes(self) -> int:
         """Memory held between exams, in bytes."""
         return self._census.nbytes
-
-    @property
-    def sites(self) -> int:
-        """Number of sites found."""
-        return len(self._census)
 
 
 def _has_closure(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flatline.diagnose.certainty import ALPHA, CERTAIN_EXAMPLES, RATE
+from flatline.diagnose.certainty import ALPHA, CERTAIN_EXAMPLES, LONG, RATE
 from flatline.diagnose.comeback import CLOSE
 from flatline.diagnose.progress import ENOUGH
 from flatline.show.report import Report
@@ -23,7 +23,8 @@ def sentences(report: Report) -> list[str]:
         f"{1 - ALPHA:.0%} confidence"
     )
     if not found.called:
-        return [f"Each unit was seen on at least {count(found.examples, 'example')}: {power}."]
+        seen = f"Each unit was seen on at least {count(found.examples, 'example')}: {power}."
+        return [seen, *_unexamined(report)]
     who = "The dead unit was" if found.called == 1 else f"Each of {found.called:,} dead units was"
     return [
         f"{who} silent on at least {count(found.examples, 'example')}: {power}.",
@@ -31,6 +32,19 @@ def sentences(report: Report) -> list[str]:
         f"{count(found.units, 'unit')} fired on {percent(RATE)} of examples.",
         *_exhausted(report),
         *_near(report),
+        *_unexamined(report),
+    ]
+
+
+def _unexamined(report: Report) -> list[str]:
+    """What a larger budget would have told."""
+    number = report.certainty.unexamined
+    if not number:
+        return []
+    who = "One more unit has" if number == 1 else f"{number:,} more units have"
+    return [
+        f"{who} had no gradient for the last {LONG} steps or more, and no exam has looked since: "
+        "a larger --budget examines more often."
     ]
 
 

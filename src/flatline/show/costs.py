@@ -71,6 +71,15 @@ def columns(sites: Sequence[SiteReport]) -> list[Column]:
     return [Column(head, key, tuple(cells)) for head, key, cells in shown if any(cells)]
 
 
+def ablation(sites: Sequence[SiteReport]) -> list[Column]:
+    """What the loss loses by live units, where that was measured."""
+    shown = (
+        ("a quarter", "ablated_quarter", [measured(one.impact.ablated_quarter) for one in sites]),
+        ("a half", "ablated_half", [measured(one.impact.ablated_half) for one in sites]),
+    )
+    return [Column(head, key, tuple(cells)) for head, key, cells in shown if any(cells)]
+
+
 def _share(value: float | None) -> str:
     return "" if value is None else percent(value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from flatline.errors import UsageError
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
 from flatline.show.entries import SiteReport, UnitReport, unit_report, unit_reports
-from flatline.show.plain import plain, version, write
+from flatline.show.plain import encode, plain, version, write
 from flatline.show.report import SCHEMA, UNITS, Report, build, judge
 from flatline.show.text import named
 
@@ -174,7 +173,7 @@ class Explanation:
         Raises:
             UsageError: When the file cannot be written.
         """
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        text = encode(self.to_dict())
         if path is not None:
             write(path, text)
         return text

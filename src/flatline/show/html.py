@@ -18,7 +18,7 @@ from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
 from flatline.show.terminal import GROUPS, SITES, segments
-from flatline.show.text import NAME, named, number, percent, ranges
+from flatline.show.text import named, number, percent, ranges
 
 #: Findings told at the top.
 TOP = 3
@@ -90,7 +90,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters.update(
-        bar=_bar, named=_named, number=number, percent=percent, ranges=_ranges, slug=_slug
+        bar=_bar, named=named, number=number, percent=percent, ranges=_ranges, slug=_slug
     )
     return environment
 
@@ -99,10 +99,6 @@ def _bar(site: SiteReport) -> str:
     """The states of a site's units as a bar of blocks, as in the terminal."""
     parts = segments(words.split(site), 24)
     return "".join(MARKS[kind].block * cells for kind, cells in parts.items())
-
-
-def _named(name: object, limit: int = NAME) -> str:
-    return named(name, limit)
 
 
 def _ranges(units: Sequence[int]) -> str:
@@ -116,7 +112,7 @@ def _slug(kind: str) -> str:
 def _charged(report: Report) -> tuple[list[costs.Column], list[tuple[str, list[str]]]]:
     """What dead units cost as a table: its columns, and a row for each of the worst sites."""
     sites = words.worst_sites(report, SITES)
-    found = costs.columns(sites)
+    found = costs.columns(sites) + costs.ablation(sites)
     cells = zip(*(column.cells for column in found), strict=True)
     return found, [(site.name, list(row)) for site, row in zip(sites, cells, strict=True)]
 

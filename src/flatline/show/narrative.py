@@ -185,7 +185,7 @@ class _Page(Sheet):
         if told.unit is not None:
             return None
         table = self.grid(2)
-        for column in costs.columns([told.site]):
+        for column in costs.columns([told.site]) + costs.ablation([told.site]):
             said = self.text(f"{column.cells[0]}  ", "bold")
             said.append_text(self.text(column.meaning, "dim not bold"))
             table.add_row(self.text(column.key.replace("_", " ")), said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from importlib import metadata
@@ -31,6 +32,16 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
+def encode(value: Any) -> str:
+    """A :func:`plain` value as strict JSON in ASCII.
+
+    Example:
+        >>> encode(plain({"share": float("nan")})).split()
+        ['{', '"share":', 'null', '}']
+    """
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
 def version() -> str:
     """The version of flatline."""
     try:
@@ -40,7 +51,7 @@ def version() -> str:
 
 
 def write(path: str | Path, text: str) -> None:
-    """Writes a file; characters that UTF-8 cannot hold are written as Python writes them.
+    """Write a file; characters that UTF-8 cannot hold are written as Python writes them.
 
     Raises:
         UsageError: When it cannot be written.

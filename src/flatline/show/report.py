@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from flatline.show.entries import UNSURE as UNSURE
 from flatline.show.entries import SiteReport as SiteReport
 from flatline.show.entries import UnitReport as UnitReport
 from flatline.show.entries import death_steps, site_reports, unit_reports
-from flatline.show.plain import plain, version, write
+from flatline.show.plain import encode, plain, version, write
 from flatline.treatments.prescriptions import prescription
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class Report:
         Raises:
             UsageError: When the file cannot be written.
         """
-        text = json.dumps(self.to_dict(), indent=1, allow_nan=False) + "\n"
+        text = encode(self.to_dict())
         if path is not None:
             write(path, text)
         return text

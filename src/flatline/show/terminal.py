@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from flatline.show import about, certain, costs, history, words
+from flatline.show.costs import Column
 from flatline.show.report import Report, SiteReport
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, duration, ranges
@@ -210,12 +211,18 @@ class _Page(Sheet):
         sites = words.worst_sites(self.report, COSTS)
         if self.report.verdict != "healthy" and sites:
             found = costs.columns(sites)
-            rows = zip(*(column.cells for column in found), strict=True)
-            names = [self.fit(site.name, UNIT).plain for site in sites]
-            heads = ["", *(column.head for column in found)]
-            table = self.table(heads, [[n, *row] for n, row in zip(names, rows, strict=True)])
-            said = [table, self.text(costs.legend(found), "dim"), *said]
+            said = [self.of_sites(sites, found), self.text(costs.legend(found), "dim"), *said]
+        if ablated := costs.ablation(sites):
+            head = "Growth of the loss when live units, taken at random, give 0:"
+            said += [self.text(head), self.of_sites(sites, ablated)]
         return self.section("What it costs", *said) if said else None
+
+    def of_sites(self, sites: Sequence[SiteReport], found: Sequence[Column]) -> RenderableType:
+        """A table of numbers, a line per site."""
+        rows = zip(*(column.cells for column in found), strict=True)
+        names = [self.fit(site.name, UNIT).plain for site in sites]
+        heads = ["", *(column.head for column in found)]
+        return self.table(heads, [[n, *row] for n, row in zip(names, rows, strict=True)])
 
     def certainty(self) -> RenderableType | None:
         said = certain.sentences(self.report)

@@ -14,6 +14,12 @@ def log(*call):
             file.write(json.dumps(call) + "\n")
 
 
+def write(path, text):
+    from flatline.show import plain  # not at the top: a program must be the first to load NumPy
+
+    plain.write(path, text)
+
+
 class StopTraining(BaseException):
     refused = ""
 
@@ -36,13 +42,11 @@ class Report:
     def to_json(self, path=None):
         text = json.dumps(self.to_dict(), indent=1) + "\n"
         if path is not None:
-            with open(path, "w") as file:
-                file.write(text)
+            write(path, text)
         return text
 
     def to_html(self, path):
-        with open(path, "w") as file:
-            file.write("<html>")
+        write(path, "<html>")
 
     def __rich_console__(self, console, options):
         if os.environ.get("FAKE_SLOW_REPORT"):
@@ -83,7 +87,7 @@ class Case:
         self.model = model
 
 
-def examine_case(case, units, thresholds):
+def examine_case(case, units, *, ablation, thresholds):
     log("thresholds", thresholds.changed())
     return Report("finished", units)
 

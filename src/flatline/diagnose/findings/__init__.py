@@ -9,7 +9,9 @@ from flatline.diagnose.findings import deaths as _deaths  # noqa: F401
 from flatline.diagnose.findings import gradients as _gradients  # noqa: F401
 from flatline.diagnose.findings import initial as _initial  # noqa: F401
 from flatline.diagnose.findings import parameters as _parameters  # noqa: F401
+from flatline.diagnose.findings import ranks as _ranks  # noqa: F401
 from flatline.diagnose.findings import rates as _rates  # noqa: F401
+from flatline.diagnose.findings import slow as _slow  # noqa: F401
 from flatline.diagnose.findings import structure as _structure  # noqa: F401
 from flatline.diagnose.findings import units as _units  # noqa: F401
 from flatline.diagnose.findings import updates as _updates  # noqa: F401

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import (
     Bool,
     by_cause,
     by_share,
+    dead,
     share_severity,
     silence,
     swap,
+    why,
     with_chance,
 )
 from flatline.diagnose.states import SATURATED_SHARE, States
 
-#: What follows where units give nothing.
-_AFTER_DEATH = (
-    "upstream-death", "rank-collapse", "vanishing-gradient", "learning-rate-too-low",
-    "no-learning",
-)  # fmt: skip
+
+def _followed(chart: Chart, found: Finding | None) -> Finding | None:
+    """With what follows where so many units give nothing that it is critical."""
+    if found is None or found.severity != "critical":
+        return found
+    lost = () if alike_from_the_start(chart) else ("rank-collapse",)
+    others = ("upstream-death", "vanishing-gradient", "learning-rate-too-low", "no-learning")
+    return replace(found, explains=(*others, *lost))
 
 
 @finding("born-dead")
@@ -30,27 +38,29 @@ def born_dead(chart: Chart) -> Finding | None:
     """Units that were dead before the first update.
 
     Evidence: silent on every example witnessed, with no life shown at any step. Threshold: any
-    unit; severity by share. Avoids: units seen on fewer than 459 examples, and runs in which no
-    ledger was kept, where nobody can tell when they died.
+    unit; severity by share. Avoids: units seen on fewer than 459 examples, but for a whole site
+    through which nothing passed while the loss stood still; runs in which no ledger
+    was kept, where nobody can tell when they died; and activations that are flat at both ends,
+    whose units sit on a rail (:func:`saturation`).
     """
-    found = {s.site.name: (s, s.are("dead") & (s.last_life < 0)) for s in chart if s.watched}
-    return with_chance(
-        by_share(
-            chart,
-            "born-dead",
-            found,
-            share_severity,
-            lambda s, m: f"never fired, from the first step on, for {silence(s, m)}",
-            remedies=lambda s: (
-                Remedy("init=he", "weights scaled to the fan-in keep about half the inputs firing"),
-                Remedy(
-                    "init=asymmetric", "one weight or bias of each unit is drawn to be positive"
-                ),
-                *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
-            ),
-            explains=_AFTER_DEATH,
-        )
+    found = {
+        s.site.name: (s, _born(s, stuck=chart.progress.stuck))
+        for s in chart
+        if s.watched and not s.pinned
+    }
+    hit = by_share(
+        chart,
+        "born-dead",
+        found,
+        share_severity,
+        lambda s, m: f"never fired, from the first step on, for {silence(s, m)}",
+        remedies=lambda s: (
+            Remedy("init=he", "weights scaled to the fan-in keep about half the inputs firing"),
+            Remedy("init=asymmetric", "one weight or bias of each unit is drawn to be positive"),
+            *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
+        ),
     )
+    return _followed(chart, with_chance(hit))
 
 
 @finding("dying-relu")
@@ -75,24 +85,26 @@ def dying_relu(chart: Chart) -> Finding | None:
         when = f"at step {first:,}" if first == last else f"between steps {first:,} and {last:,}"
         if (states.since_step[mask] < 0).any():
             when = "during training"
-        return f"stopped firing {when} and stayed silent for {silence(states, mask)}"
+        causes = why(chart, states, mask)
+        causes.pop("unknown", None)
+        of = ", ".join(f"{number:,} by {cause}" for cause, number in list(causes.items())[:2])
+        how = f" ({of})" if of else ""
+        return f"stopped firing {when}{how} and stayed silent for {silence(states, mask)}"
 
-    return with_chance(
-        by_share(
-            chart,
-            "dying-relu",
-            found,
-            share_severity,
-            says,
-            remedies=lambda s: (
-                Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
-                Remedy("clip=norm:1.0", "one large gradient cannot kill many units at once"),
-                *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
-                Remedy("revive=redo", "resets silent units, so that their capacity is used again"),
-            ),
-            explains=_AFTER_DEATH,
-        )
+    hit = by_share(
+        chart,
+        "dying-relu",
+        found,
+        share_severity,
+        says,
+        remedies=lambda s: (
+            Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
+            Remedy("clip=norm:1.0", "one large gradient cannot kill many units at once"),
+            *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
+            Remedy("revive=redo", "resets silent units, so that their capacity is used again"),
+        ),
     )
+    return _followed(chart, with_chance(hit))
 
 
 @finding("upstream-death")
@@ -103,24 +115,22 @@ def upstream_death(chart: Chart) -> Finding | None:
     their inputs is most of what moved z. Threshold: any unit; severity by share. Avoids: units
     whose own weights or bias took them below their threshold while inputs still came.
     """
-    return with_chance(
-        by_share(
-            chart,
-            "upstream-death",
-            by_cause(chart, "upstream-death"),
-            share_severity,
-            lambda s, m: (
-                f"lost their inputs when the units that they read died, and stayed silent for "
-                f"{silence(s, m)}"
-            ),
-            remedies=lambda s: (
-                Remedy("revive=redo", "resets the silent units upstream, and the inputs come back"),
-                Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
-                *swap(s, "with it upstream, no layer can fall silent as a whole"),
-            ),
-            explains=_AFTER_DEATH,
-        )
+    hit = by_share(
+        chart,
+        "upstream-death",
+        by_cause(chart, "upstream-death"),
+        share_severity,
+        lambda s, m: (
+            f"lost their inputs when the units that they read died, and stayed silent for "
+            f"{silence(s, m)}"
+        ),
+        remedies=lambda s: (
+            Remedy("revive=redo", "resets the silent units upstream, and the inputs come back"),
+            Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
+            *swap(s, "with it upstream, no layer can fall silent as a whole"),
+        ),
     )
+    return _followed(chart, with_chance(hit))
 
 
 @finding("saturation")
@@ -128,13 +138,13 @@ def saturation(chart: Chart) -> Finding | None:
     """Units of a saturating activation that are pinned at their rails.
 
     Evidence: slope below 1 % of its maximum on at least 95 % of examples, or an output that did
-    not change at all after a life in training. Threshold: any unit; severity by share. Avoids:
+    not change at all. Threshold: any unit; severity by share. Avoids:
     activations without rails, and positions that saturate while others of the example do not.
     """
     found = {
-        s.site.name: (s, s.are("saturated") | (_died(s) if _saturates(s) else False)) for s in chart
+        s.site.name: (s, s.are("saturated") | (_flat(s) if _saturates(s) else False)) for s in chart
     }
-    return by_share(
+    hit = by_share(
         chart,
         "saturation",
         found,
@@ -149,8 +159,14 @@ def saturation(chart: Chart) -> Finding | None:
             Remedy("lr=x0.1", "smaller updates keep z where the activation bends"),
             *swap(s, "it does not flatten at both ends"),
         ),
-        explains=("vanishing-gradient", "rank-collapse", "learning-rate-too-low", "no-learning"),
     )
+    return _followed(chart, hit)
+
+
+def _born(states: States, *, stuck: bool) -> Bool:
+    """Units that never showed life: certainly, or as a whole site that the loss shows to block."""
+    silent = dead(states, sure=False) & (states.last_life < 0)
+    return silent if stuck and silent.all() else silent & states.certain
 
 
 def _died(states: States) -> Bool:
@@ -158,6 +174,11 @@ def _died(states: States) -> Bool:
     if not states.watched:
         return states.are("dead")
     return states.are("dead") & (states.last_life >= 0)
+
+
+def _flat(states: States) -> Bool:
+    """Dead units of an activation with a rail, but those born on the only one."""
+    return states.are("dead") if states.pinned else _died(states)
 
 
 def _saturates(states: States) -> bool:

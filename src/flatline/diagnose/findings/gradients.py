@@ -6,19 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
-from flatline.diagnose.context import ENOUGH, trailing
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
 from flatline.diagnose.findings.rates import largest_update
 from flatline.diagnose.findings.shares import by_cause, by_share, share_severity
+from flatline.diagnose.findings.spikes import WAKE, spike
 from flatline.diagnose.names import SEVERITIES
 
 Double = npt.NDArray[np.float64]
 
-#: Steps after a spike within which deaths by a large step are put down to it.
-_WAKE = 25
-#: First step of a training whose gradient has an ordinary size to compare with.
-_CALM = 2 * ENOUGH
+#: Losses that must stand out before they count without other harm.
+_OFTEN = 3
 
 
 @finding("vanishing-gradient")
@@ -26,11 +24,11 @@ def vanishing_gradient(chart: Chart) -> Finding | None:
     """Gradients that shrink towards the input until early layers no longer move.
 
     Evidence: the gradient of the first site's output in the largest of later sites', the relative
-    update of its weights, and a loss that never fell; or units that are starved: their gradient
-    too small to change a weight in single precision. Threshold: a hundredth, and an update of
-    1e-4; severity of starved units by share. Avoids: early layers with small gradients that still
-    move, as under Adam; schedules and converged runs, whose loss has fallen; frozen layers, which
-    get no gradient at all.
+    update of its weights, and a loss that never fell, or only after half of the steps (a warning);
+    or units that are starved: their gradient too small to change a weight in single precision.
+    Threshold: a hundredth, and an update of 1e-4; severity of starved units by share. Avoids: early
+    layers with small gradients that still move, as under Adam; schedules and converged runs, whose
+    loss has fallen; frozen layers, which get no gradient at all.
     """
     starved = by_share(
         chart,
@@ -57,26 +55,34 @@ _AFTER_VANISHING = ("rank-collapse", "learning-rate-too-low", "dormant-units", "
 
 def _vanished(chart: Chart) -> Finding | None:
     limits, readings = chart.thresholds, chart.readings
-    ratio = max(_first_of(readings.early("signal_rms")), _first_of(readings.late("signal_rms")))
+    ratio = arriving(chart)
     update = readings.usual("update_ratio")
     moving = np.flatnonzero(np.isfinite(update))
-    if not len(moving) or not (chart.progress.stuck and ratio <= limits.vanishing_ratio):
+    stood = chart.progress.stood_still(limits.long_wait)
+    if not len(moving) or not (stood and ratio <= limits.vanishing_ratio):
         return None
+    stuck = chart.progress.stuck
     first = int(moving[0])
     if not update[first] <= min(limits.vanishing_update, 0.1 * np.nanmax(update)):
         return None
     return Finding(
         "vanishing-gradient",
-        "critical",
+        "critical" if stuck else "warning",
         tuple(site.name for site in chart.sites),
         1.0,
         f"the gradient that reaches {chart.sites[first].name} is {ratio:.1g} of that behind it: "
-        f"one update changes its weights by {update[first]:.1g} of themselves, and the loss never "
-        "fell",
+        f"one update changes its weights by {update[first]:.1g} of themselves, and the loss "
+        f"{'never fell' if stuck else 'stood still at first'}",
         {"ratio": ratio, "update_ratio": float(update[first])},
         _CURES,
         _AFTER_VANISHING,
     )
+
+
+def arriving(chart: Chart) -> float:
+    """What arrives of the gradient at the first site, at the start or the end; NaN if unknown."""
+    readings = chart.readings
+    return max(_first_of(readings.early("signal_rms")), _first_of(readings.late("signal_rms")))
 
 
 def _first_of(signal: Double) -> float:
@@ -91,29 +97,34 @@ def exploding_gradient(chart: Chart) -> Finding | None:
 
     Evidence: the gradient norm, or the loss, in medians of the 50 steps before, at the first step
     where it exceeds 30; units that died within 25 steps of it by a large step, or a loss that came
-    back. Threshold: 30, and harm. Avoids: large gradients of the first steps, and of trainings
+    back. Threshold: 30, and harm; a warning for three such losses above that of the beginning.
+    Avoids: large gradients of the first steps, and of trainings
     whose updates were large from the start; batches that are hard and do no harm; a learning rate
     that was raised, which is the root where it comes before.
     """
-    spike = _spike(chart)
-    if spike is None or largest_update(chart) >= chart.thresholds.large_update:
+    first = spike(chart)
+    if first is None or largest_update(chart) >= chart.thresholds.large_update:
         return None
-    step, ratio, what = spike
     died = {
-        name: (s, mask & (s.since_step > step) & (s.since_step <= step + _WAKE))
+        name: (s, mask & (s.since_step > first.step) & (s.since_step <= first.step + WAKE))
         for name, (s, mask) in by_cause(chart, "step-too-large", "upstream-death").items()
     }
     found = by_share(chart, "exploding-gradient", died, share_severity, lambda s, m: "died")
     severity = "critical" if chart.progress.failed else "info" if found is None else found.severity
+    if severity == "info" and first.losses >= _OFTEN:
+        severity = "warning"
     after = "" if found is None else f"; by it {found.message}"
+    after += f"; {first.losses:,} losses stood out so" if first.losses >= _OFTEN else ""
     after += "; the loss came back" if chart.progress.relapsed else ""
     return Finding(
         "exploding-gradient",
         severity,
         () if found is None else found.sites,
         0.0 if found is None else found.share,
-        f"at step {step:,} the {what} was {ratio:,.0f} times that of the steps before{after}",
-        {"step": float(step), "ratio": ratio} | ({} if found is None else found.evidence),
+        f"at step {first.step:,} the {first.what} was {first.ratio:,.0f} times that of the steps "
+        f"before{after}",
+        {"step": float(first.step), "ratio": first.ratio, "losses": float(first.losses)}
+        | ({} if found is None else found.evidence),
         (
             Remedy("clip=norm:1.0", "one large gradient cannot throw the weights far"),
             Remedy("clip=agc:0.01", "no update exceeds a share of the weights it changes"),
@@ -124,22 +135,3 @@ def exploding_gradient(chart: Chart) -> Finding | None:
             "learning-rate-too-low", "vanishing-gradient", "non-finite", "no-learning",
         ),
     )  # fmt: skip
-
-
-def _spike(chart: Chart) -> tuple[int, float, str] | None:
-    """Step, size and kind of the first spike in a training whose rate was not raised before."""
-    limits, steps = chart.thresholds, chart.history.steps
-    with np.errstate(invalid="ignore", divide="ignore"):
-        raised = steps.lr > limits.raised_rate * trailing(steps.lr)
-        calm = (np.arange(len(raised)) >= _CALM) & ~np.logical_or.accumulate(raised)
-        for what, values, least in (
-            ("gradient", steps.gradient, 0.0),
-            ("loss", steps.loss, chart.progress.first),
-        ):
-            ratio = values / trailing(values)
-            ratio[~np.isfinite(ratio)] = 0.0
-            hit = np.flatnonzero(calm & (ratio >= limits.exploding_ratio) & (values > least))
-            if len(hit):
-                height = float(ratio[hit[0] : hit[0] + _WAKE].max())
-                return int(steps.step[hit[0]]), height, what
-    return None

@@ -22,3 +22,8 @@ def has_learned(chart: Chart) -> bool | None:
 def harm(chart: Chart) -> str:
     """``"critical"`` where the run did not learn, else ``"warning"``."""
     return "critical" if has_learned(chart) is False else "warning"
+
+
+def lost(chart: Chart) -> bool:
+    """Whether the loss stood still, came back, or ended above that of a guess."""
+    return chart.progress.failed or chart.progress.last > chart.guess

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.harm import lost
 from flatline.diagnose.findings.shares import by_share, share_severity
 
 Double = npt.NDArray[np.float64]
@@ -67,29 +70,34 @@ def init_too_small(chart: Chart) -> Finding | None:
     A layer multiplies the variance by its squared gain and what the nonlinearity lets through (He
     et al. 2015: the gain should be the root of 2 for ReLU, 1 for tanh). Evidence: the median gain
     before the first update, the spread of z and the gradient across the layers, and a loss that
-    never fell. Threshold: a gain below 0.75 and a moment that fell to a tenth. Avoids: weights of
+    never fell, or only after half of the steps (a warning). Threshold: a gain below 0.75 and a
+    moment that fell to a tenth. Avoids: weights of
     0, which ``zero-init`` reports where they do harm; nets whose normalisations or skip
-    connections carry a small gain; and all that learn nevertheless.
+    connections carry a small gain; weights that large steps have carried far from where they
+    started; and all that learn nevertheless.
     """
     limits, readings = chart.thresholds, chart.readings
-    gain = _gain(chart)
+    gain = _gain(chart, "first")
+    largest = max(gain, _gain(chart, "late"))
     spread = readings.early("z_spread")
     data = readings.early("data_rms")
     start = data[np.isfinite(data)][:1]
     forward = _across(np.concatenate([start, spread]))
     backward = _across(readings.early("signal_rms")[::-1])
     shrunk = float(np.fmin(forward, backward))
-    if not (chart.progress.stuck and 0 < gain <= limits.small_gain and shrunk <= limits.shrink):
+    stood = chart.progress.stood_still(limits.long_wait)
+    if not (stood and gain > 0 and largest <= limits.small_gain and shrunk <= limits.shrink):
         return None
+    stuck = chart.progress.stuck
     fell = [("spread of z", forward), ("gradient", backward)]
     falls = " and ".join(f"the {what} falls to {ratio:.1g}" for what, ratio in fell if ratio < 1)
     return Finding(
         "init-too-small",
-        "critical",
+        "critical" if stuck else "warning",
         tuple(site.name for site in chart.sites),
         1.0,
         f"weights start {_HE / gain:.2g} times below He's: across the layers {falls} of what it "
-        "was, and the loss never fell",
+        f"was, and the loss {'never fell' if stuck else 'stood still at first'}",
         {"gain": gain, "forward": forward, "backward": backward},
         (
             Remedy("init=he", "variance is kept from layer to layer"),
@@ -114,14 +122,13 @@ def init_too_large(chart: Chart) -> Finding | None:
     ``unscaled-input`` reports, and layers behind a normalisation.
     """
     limits, readings = chart.thresholds, chart.readings
-    gain, largest = _gain(chart), _largest(readings.first("z_rms"))
+    gain, largest = _gain(chart, "first"), _largest(readings.first("z_rms"))
     inputs = _largest(readings.first("data_rms"))
     if not (gain >= limits.large_gain and largest >= limits.large_rms * max(inputs, 1.0)):
         return None
-    lost = chart.progress.failed or chart.progress.last > chart.guess
     return Finding(
         "init-too-large",
-        "critical" if lost else "warning",
+        "critical" if lost(chart) else "warning",
         tuple(site.name for site in chart.sites),
         1.0,
         f"weights start {gain / _HE:.2g} times above He's: pre-activations reach an rms of "
@@ -132,13 +139,15 @@ def init_too_large(chart: Chart) -> Finding | None:
             Remedy("init=lsuv", "variance is set to 1 in each layer, on data"),
             Remedy("norm=layer", "pre-activations are brought to variance 1, whatever the weights"),
         ),
-        ("exploding-gradient", "learning-rate-too-high", *_STUCK),
+        ("exploding-gradient", "learning-rate-too-high", "non-finite", *_STUCK),
     )
 
 
-def _gain(chart: Chart) -> float:
-    """Median over sites of rms(w)·√fan-in before the first update."""
-    gain = chart.readings.first("weight_rms") * np.sqrt(chart.readings.first("fan_in"))
+def _gain(chart: Chart, when: Literal["first", "late"]) -> float:
+    """Median over sites of rms(w)·√fan-in, before the first update or at the end."""
+    readings = chart.readings
+    weights = readings.first("weight_rms") if when == "first" else readings.late("weight_rms")
+    gain = weights * np.sqrt(readings.first("fan_in"))
     gain = gain[np.isfinite(gain)]
     return float(np.median(gain)) if len(gain) else np.nan
 

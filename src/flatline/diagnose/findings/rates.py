@@ -1,4 +1,4 @@
-"""Findings about the size of updates."""
+"""What is found of steps that are too large."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from flatline.diagnose.chart import Chart
 from flatline.diagnose.context import trailing
 from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding, Remedy
-from flatline.diagnose.findings.shares import by_cause, by_share, share_severity
-from flatline.diagnose.names import SEVERITIES
+from flatline.diagnose.findings.ranks import alike_from_the_start
+from flatline.diagnose.findings.shares import by_cause, by_share, dead, share_severity
+from flatline.diagnose.findings.spikes import spike
+from flatline.diagnose.findings.units import nonfinite_step
+from flatline.diagnose.progress import Progress
 
 Double = npt.NDArray[np.float64]
 
 #: Part of the weights at the start below which decay, not the rate, makes updates large.
 _WITHERED = 0.05
-#: Part of the gradient at the start, at the end, that is still a gradient to learn by.
-_KEPT = 0.03
+#: Deaths that large updates explain: several of them are no drift, and inputs move by them too.
+_OWN = ("step-too-large", "bias-drift", "weight-drift", "input-shift", "unknown")
 
 
 @finding("learning-rate-too-high")
@@ -25,36 +28,35 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
     """Single updates large enough to kill units, or to make the loss diverge.
 
     Evidence: units that died of a large step; the relative update of the first steps; a rate that
-    was raised; a loss that stood still or came back. Threshold: a share of units, with severity by
-    it; a tenth of a matrix in one update (TheDeepChecker allows 0.001 to 0.1), or a rate three
-    times that of the steps before, where the training failed. Avoids: warm-up and restarts, which
-    raise the rate and do no harm; large relative updates of biases and scales that start near 0;
-    updates by weight decay; one spike in a calm training, which ``exploding-gradient`` reports.
+    was raised; a loss that stood still or came back, or that the first updates threw up. Threshold:
+    a tenth of a matrix in one update (TheDeepChecker allows 0.001 to 0.1), or a rate three times
+    that of the steps before, where the training failed or units died, with severity by their share;
+    a critical share that large steps killed, if most that died did; or a loss 30 times that before
+    any update, within nine of them, with a warning where the training recovered. Avoids: warm-up
+    and restarts, which raise the rate and do no harm; large relative updates of biases and scales
+    that start near 0; updates by weight decay; one spike in a calm training, which
+    ``exploding-gradient`` reports.
     """
     limits, progress = chart.thresholds, chart.progress
     update, raised = largest_update(chart), _raised(chart)
-    large = update >= limits.large_update
-    if not large and raised is None:
+    large, thrown = update >= limits.large_update, progress.leap >= limits.exploding_ratio
+    if not (large or thrown or raised is not None or _by_steps(chart)):
         return None
-    died = by_cause(chart, "step-too-large")
+    died = by_cause(chart, *(_OWN if large else ("step-too-large",)))
     killed = by_share(chart, "learning-rate-too-high", died, share_severity, lambda s, m: "died")
-    failed = progress.failed and progress.known
-    severity = "critical" if failed else "info" if killed is None else killed.severity
-    if killed is None and not failed:
+    failed = (progress.failed and progress.known) or _diverged(chart, raised, thrown=thrown)
+    if killed is None and not failed and not thrown:
         return None
-    causes = [f"single updates changed weights by {update:.0%}"] if large else []
-    if raised is not None:
-        causes.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
-    causes += [f"by single steps {killed.message}"] if killed is not None else []
-    causes += ["the loss stood still"] if failed and progress.stuck else []
-    causes += ["the loss came back"] if failed and progress.relapsed else []
+    severity = "critical" if failed else "warning" if killed is None else killed.severity
+    if thrown and severity == "info":
+        severity = "warning"
     return Finding(
         "learning-rate-too-high",
         severity,
         () if killed is None else killed.sites,
         0.0 if killed is None else killed.share,
-        "; ".join(causes),
-        {"update_ratio": update, "loss": progress.last}
+        _how(progress, update if large else None, raised, killed, thrown=thrown),
+        {"update_ratio": update, "loss": progress.last, "leap": progress.leap}
         | ({} if raised is None else {"step": float(raised[0]), "raised": raised[1]})
         | ({} if killed is None else killed.evidence),
         (
@@ -68,6 +70,49 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
             "no-learning",
         ),
     )  # fmt: skip
+
+
+def _how(
+    progress: Progress,
+    update: float | None,
+    raised: tuple[int, float] | None,
+    killed: Finding | None,
+    *,
+    thrown: bool,
+) -> str:
+    """What the rate did, in one sentence."""
+    said = [] if update is None else [f"single updates changed weights by {update:.0%}"]
+    if raised is not None:
+        said.append(f"the rate was raised {raised[1]:.3g} times at step {raised[0]:,}")
+    if thrown:
+        said.append(f"the first updates raised the loss {progress.leap:,.0f} times")
+    if killed is not None:
+        said.append(f"large steps were the death of units: {killed.message}")
+    said += ["the loss stood still"] if progress.stuck else []
+    said += ["the loss came back"] if progress.relapsed else []
+    return "; ".join(said)
+
+
+def _diverged(chart: Chart, raised: tuple[int, float] | None, *, thrown: bool) -> bool:
+    """Whether numbers were lost after the first updates threw the loss up, or the rate rose."""
+    step = nonfinite_step(chart)
+    return step is not None and (thrown or (raised is not None and raised[0] <= step))
+
+
+def _by_steps(chart: Chart) -> bool:
+    """Whether steps that were seen to be large killed a critical share, and most of the dead."""
+    if spike(chart) is not None or alike_from_the_start(chart):
+        return False  # their root, or what makes any step large beside the spread of z
+    # Where the loss shows the harm, units that are silent so far count as well.
+    sure = not chart.progress.failed
+    shares, killed, others = [0.0], 0, 0
+    for name, (states, mask) in by_cause(chart, "step-too-large", sure=sure).items():
+        if mask.any():
+            mask &= chart.causes[name].evidence["shift"] >= chart.thresholds.large_shift
+        shares.append(float(mask.mean()))
+        killed += int(mask.sum())
+        others += int((dead(states, sure=sure) & (states.last_life >= 0) & ~mask).sum())
+    return max(shares) >= chart.thresholds.critical_share and killed > others
 
 
 def largest_update(chart: Chart) -> float:
@@ -92,36 +137,3 @@ def _raised(chart: Chart) -> tuple[int, float] | None:
         return None
     place = int(np.argmax(ratio))
     return int(steps.step[place]), float(ratio[place])
-
-
-@finding("learning-rate-too-low")
-def learning_rate_too_low(chart: Chart) -> Finding | None:
-    """Gradients as they should be, and updates too small to learn in any reasonable time.
-
-    Evidence: the relative update of each weight matrix over the last third of the exams, gradients
-    that are there, and a loss that hardly fell. Threshold: 1e-5, with which 10,000 steps would
-    change a tenth (DeepDiagnosis has the same), and a gain of less than a fifth. Avoids: schedules
-    that end at 0 and converged runs, whose loss has fallen; dead and frozen layers, which have no
-    gradient; layers that move little beside others that move.
-    """
-    limits, readings, progress = chart.thresholds, chart.readings, chart.progress
-    update, gradient = readings.late("update_ratio"), readings.late("gradient_rms")
-    kept = (gradient > 0) & (gradient >= _KEPT * readings.early("gradient_rms"))
-    alive = np.array([s.are("dead").mean() < limits.critical_share for s in chart], np.bool_)
-    update = update[kept & alive & np.isfinite(update)]
-    if not len(update) or not progress.known:
-        return None
-    largest = float(update.max())
-    if not (largest <= limits.small_update and progress.gained < limits.low_gain):
-        return None
-    return Finding(
-        "learning-rate-too-low",
-        SEVERITIES[2 if progress.stuck else 1],
-        tuple(site.name for site in chart.sites),
-        1.0,
-        f"no update changes a weight matrix by more than {largest:.1g} of itself, and the loss "
-        f"went from {progress.first:.3g} to {progress.last:.3g} in {progress.steps:,} steps",
-        {"update_ratio": largest, "gained": progress.gained},
-        (Remedy("lr=x100", "updates of about a thousandth are usual"),),
-        ("no-learning",),
-    )

@@ -33,12 +33,17 @@ ORDER = (
     "no-learning",
 )
 
+#: What was written, fed and drawn: whatever comes of it, it is the root. What happened later
+#: explains nothing that is worse than itself.
+_GIVEN = ORDER[: ORDER.index("exploding-gradient")]
+
 
 def settle(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Findings with each symptom under its root, the most severe and then the nearest root first.
 
     A finding says what it would explain. The root takes over the severity of what it explains, and
-    that is lowered below it; information explains nothing. ``no-learning``, which means that
+    that is lowered below it; information explains nothing, and what is no matter of the start
+    nothing worse than itself. ``no-learning``, which means that
     nothing else explains a loss that stands still, goes where something does.
 
     Example:
@@ -50,8 +55,8 @@ def settle(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     left = {one.code: one for one in sorted(findings, key=_nearness)}
     settled: list[Finding] = []
     while left:
-        root = left.pop(next(iter(left)))
-        symptoms = [] if root.severity == "info" else _symptoms(root, left)
+        root = left.pop(_next(left))
+        symptoms = _symptoms(root, left)
         level = max(SEVERITIES.index(one.severity) for one in (root, *symptoms))
         for one in symptoms:
             del left[one.code]
@@ -64,13 +69,29 @@ def settle(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(settled)
 
 
+def _next(left: dict[str, Finding]) -> str:
+    """The nearest root that no other finding explains; where each is explained, the nearest."""
+    explained = {
+        code
+        for one in left.values()
+        if one.severity != "info"
+        for code in one.explains
+        if code != one.code
+    }
+    return next((code for code in left if code not in explained), next(iter(left)))
+
+
 def _symptoms(root: Finding, others: dict[str, Finding]) -> list[Finding]:
     """What the root explains, at once or by way of what it explains."""
+    if root.severity == "info":
+        return []
+    level = SEVERITIES.index(root.severity)
     found: dict[str, Finding] = {}
     waiting = [root]
     while waiting:
         for code in waiting.pop().explains:
-            if code in others and code not in found:
+            known = code in others and code not in found
+            if known and (root.code in _GIVEN or SEVERITIES.index(others[code].severity) <= level):
                 found[code] = others[code]
                 waiting.append(others[code])
     return [one for code, one in others.items() if code in found]

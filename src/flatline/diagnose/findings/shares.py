@@ -10,7 +10,7 @@ import numpy.typing as npt
 from flatline.diagnose.certainty import firing_rate_upper
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.finding import Finding, Remedy
-from flatline.diagnose.names import CAUSES, SEVERITIES
+from flatline.diagnose.names import CAUSES, SEVERITIES, STATES
 from flatline.diagnose.states import States
 from flatline.diagnose.thresholds import Thresholds
 
@@ -23,8 +23,8 @@ def share_severity(states: States, affected: Bool, thresholds: Thresholds) -> st
     """How much a share of units matters, by the harm it may do."""
     share = float(affected.mean())
     still = affected | states.are("dead", "constant")
-    if still.all():
-        return "critical"  # nothing passes the site any more
+    if still.all() and 2 * affected.sum() >= (affected | states.are("dead")).sum():
+        return "critical"  # nothing passes the site any more, for this reason more than others
     hidden_and_wide = bool(states.site.reads) and len(affected) >= thresholds.critical_units
     if share >= thresholds.critical_share and hidden_and_wide:
         return "critical"
@@ -108,15 +108,30 @@ def in_state(chart: Chart, *names: str) -> dict[str, tuple[States, Bool]]:
     return {s.site.name: (s, s.are(*names)) for s in chart}
 
 
-def by_cause(chart: Chart, *causes: str) -> dict[str, tuple[States, Bool]]:
-    """Per site, its states and the units that certainly died of one of these causes."""
+def by_cause(chart: Chart, *causes: str, sure: bool = True) -> dict[str, tuple[States, Bool]]:
+    """Per site, its states and the units that died of one of these causes, for sure or so far."""
     codes = [CAUSES.index(cause) for cause in causes]
     found = {}
     for states in chart:
         known = chart.causes.get(states.site.name)
         died = np.zeros(len(states.code), bool) if known is None else np.isin(known.code, codes)
-        found[states.site.name] = (states, died & states.are("dead"))
+        found[states.site.name] = (states, died & dead(states, sure=sure))
     return found
+
+
+def why(chart: Chart, states: States, mask: Bool) -> dict[str, int]:
+    """Causes of the deaths of some units, the most frequent first."""
+    known = chart.causes.get(states.site.name)
+    if known is None:
+        return {}
+    numbers = np.bincount(known.code[mask & (known.code >= 0)], minlength=len(CAUSES))
+    return {CAUSES[i]: int(numbers[i]) for i in np.argsort(-numbers, kind="stable") if numbers[i]}
+
+
+def dead(states: States, *, sure: bool) -> Bool:
+    """Units that are certainly dead; unless ``sure``, also those that are silent so far."""
+    silent = np.asarray(states.code == STATES.index("dead"))
+    return silent & states.certain if sure else silent
 
 
 def silence(states: States, mask: Bool) -> str:
