@@ -79,6 +79,7 @@ def test_a_life_story_is_what_brute_force_saw(name):
                     silent_since = step
                 elif moment.event == "revived":
                     assert true.fired[silent_since + 1 : step + 1, unit].any()
+                    assert step <= true.last_life[unit] or not exact[unit]
                     revivals += 1
     assert deaths
     assert revivals

@@ -55,6 +55,7 @@ def of_unit(
         found.append(Moment(first, "born", _known(begun)))
     life, since = int(states.last_life[unit]), int(states.since_step[unit])
     if states.watched and life >= 0:
+        found = [_before(life, moment) for moment in found]
         found.append(Moment(life, "last fired", {}))
     if since >= 0:
         exact = bool(states.since_exact[unit])
@@ -107,6 +108,12 @@ def _with_numbers(moment: Moment, row: Mapping[str, float]) -> Moment:
         return moment
     now = {"mean_z": row["z_after"], "spread_z": row["spread_after"]}
     return Moment(moment.step, moment.event, _known(now))
+
+
+def _before(life: int, moment: Moment) -> Moment:
+    """A revival, which an exam may notice when the unit is silent again, while it still lived."""
+    late = moment.event == "revived" and moment.step > life
+    return Moment(life, moment.event, {"noticed": moment.step}) if late else moment
 
 
 def _present(states: States, unit: int) -> dict[str, Any]:

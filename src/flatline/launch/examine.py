@@ -27,13 +27,13 @@ EXPECTED = "expected path/to/file.py:factory or package.module:factory"
 @click.command(epilog="Example: flatline examine models.py:trained --json census.json")
 @click.argument("target")
 @click.option(
-    "--ablate",
+    "--ablation",
     is_flag=True,
     help="Also measure how much the loss grows when live units are silenced.",
 )
 @options.output_options
 def examine(
-    target: str, ablate: bool, html: Path | None, json: Path | None, units: int, quiet: bool
+    target: str, ablation: bool, html: Path | None, json: Path | None, units: int, quiet: bool
 ) -> None:
     """Take one census of a model on data, without training.
 
@@ -46,7 +46,7 @@ def examine(
     from flatline.api import examine_case
 
     try:
-        report = examine_case(case, units, ablation=ablate, thresholds=thresholds)
+        report = examine_case(case, units, ablation=ablation, thresholds=thresholds)
     except FlatlineError:
         raise
     except Exception as error:

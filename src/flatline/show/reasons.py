@@ -110,7 +110,11 @@ def _now(evidence: Mapping[str, Any]) -> str:
 
 _UNIT: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "born": lambda e: ", ".join(filter(None, ("first seen by an exam", _mean(e)))),
-    "revived": lambda e: "an exam found that it had fired since",
+    "revived": lambda e: (
+        f"it fired again, as the exam of step {e['noticed']:,} noticed"
+        if "noticed" in e
+        else "an exam found that it had fired since"
+    ),
     "last fired": lambda e: "the last step on which it showed life",
     "died": _died,
     "found silent": lambda e: ", ".join(filter(None, ("by an exam", _mean(e)))),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.findings import Finding
-from flatline.diagnose.states import SICK, STATES
+from flatline.diagnose.states import DORMANT_SCORE, SATURATED_SHARE, SICK, STATES
 from flatline.show import certain
 from flatline.show.marks import KINDS, SO_FAR
 from flatline.show.report import Report, SiteReport, UnitReport
@@ -20,12 +20,15 @@ MEANINGS = {
     "healthy": "fires on some examples, varies, and learns",
     "linear": "fired on every example: its activation never bent anything, which costs nothing",
     "ignored": "every weight that reads it is 0",
-    "dormant": "its mean output is at most 2.5% of the site's mean",
+    "dormant": f"its mean output is at most {percent(DORMANT_SCORE)} of the site's mean",
     "unvisited": "its site received no example",
     "starved": "fires and varies, but its gradient is too small to move its weights",
     "duplicate": "had the same pre-activation as another unit of its site on every example",
     "constant": "its output did not vary",
-    "saturated": "sat at a flat end of its activation on at least 95% of the examples",
+    "saturated": (
+        "sat at a flat end of its activation on at least "
+        f"{percent(SATURATED_SHARE)} of the examples"
+    ),
     SO_FAR: f"never fired, on fewer than the {CERTAIN_EXAMPLES} examples that make it certain",
     "dead": "fired on no example, and its output did not vary",
     "nonfinite": "its values or gradients were NaN or infinite",
