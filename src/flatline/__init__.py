@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flatline.api import Case, Monitor, examine, log
     from flatline.errors import FlatlineError, StoreError, UnsupportedError, UsageError
     from flatline.show.report import Report
+    from flatline.treatments.treat import treat
 
 #: Public names and where they live; each is imported when it is first used.
 _HOMES = {
