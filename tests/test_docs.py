@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import flatline
+from benchmarks.pages import pages
 from flatline.diagnose import names, thresholds
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.findings.base import _SEARCHES
@@ -46,6 +47,11 @@ def blocks(page: str, language: str) -> list[str]:
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_pages_quote_the_figures_that_were_measured():
+    for page, text in pages().items():
+        assert page.read_text(encoding="utf-8") == text, f"make pages writes {page.name} anew"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
