@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -41,13 +42,31 @@ _SCRIPTS = (
 )
 
 
-def render(report: Report) -> str:
+@dataclass(frozen=True)
+class Live:
+    """What a server adds to the page of a run, to keep it up to date.
+
+    Attributes:
+        script: Runs last; ``build(kept)`` builds the page, and does so anew after its contents
+            were replaced.
+        inner: Runs in the scope of the page's own scripts, at the end of each ``build``.
+        style: Follows the page's own.
+    """
+
+    script: Markup
+    inner: Markup
+    style: Markup
+
+
+def render(report: Report, live: Live | None = None, bar: Markup | None = None) -> str:
     """The page as text.
 
     Args:
         report: What to show.
+        live: What a server adds; ``None`` for a file.
+        bar: What stands in the page's head, before its name.
     """
-    style, theme, chart, script = _joined(*_STYLES), _joined("page/theme.js"), _charts(), _app()
+    style, theme, chart, script = _parts(live)
     worst = {id(site) for site in words.worst_sites(report, SITES)}
     page = _environment().get_template("page.html.jinja")
     return page.render(
@@ -67,10 +86,17 @@ def render(report: Report) -> str:
         theme=theme,
         chart=chart,
         script=script,
-        policy=_policy((theme, chart, script), (style,)),
+        policy=policy(live),
+        bar=bar,
         TOP=TOP,
         MANY=MANY,
     )
+
+
+def policy(live: Live | None = None) -> str:
+    """What the browser may do on the page: see :func:`rules`."""
+    style, *scripts = _parts(live)
+    return rules(tuple(scripts), (style,), connect=live is not None)
 
 
 def notebook(report: Report) -> str:
@@ -131,16 +157,26 @@ def _heat(report: Report) -> tuple[list[str], list[tuple[SiteReport, list[str]]]
 
 
 @cache
+def _parts(live: Live | None) -> tuple[Markup, Markup, Markup, Markup]:
+    """Style, theme, chart library and script."""
+    style, theme = _joined(*_STYLES), _joined("page/theme.js")
+    if live is not None:
+        style = Markup(f"{style}\n{live.style}")
+    return style, theme, _charts(), _app(live)
+
+
+@cache
 def _joined(*names: str) -> Markup:
     """Files of ours, trusted as they are."""
     assets = resources.files("flatline.show") / "assets"
     return Markup("\n".join((assets / name).read_text("utf-8").strip() for name in names))
 
 
-@cache
-def _app() -> Markup:
+def _app(live: Live | None) -> Markup:
     """The page's modules in one scope that nothing else sees."""
-    return Markup(f'"use strict";\n(() => {{\n{_joined(*_SCRIPTS)}\n}})();')
+    inner, script = ("", "build();") if live is None else (live.inner, live.script)
+    build = f"const build = (kept) => {{\n{_joined(*_SCRIPTS)}\n{inner}\n}};"
+    return Markup(f'"use strict";\n(() => {{\n{build}\n{script}\n}})();')
 
 
 @cache
@@ -158,14 +194,22 @@ def _embedded(data: dict[str, Any]) -> Markup:
     return Markup(text)
 
 
-def _policy(scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
-    """What the browser may do: run exactly these scripts, and load nothing from anywhere."""
+def rules(scripts: tuple[str, ...], styles: tuple[str, ...], *, connect: bool) -> str:
+    """A policy: the browser may run exactly these scripts, and load nothing from anywhere.
+
+    Args:
+        scripts: The scripts of a page.
+        styles: Its styles.
+        connect: Whether it may ask the server that it came from.
+    """
     allowed = {
         kind: " ".join(f"'sha256-{_digest(part)}'" for part in parts)
         for kind, parts in (("script-src", scripts), ("style-src", styles))
     }
-    rules = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
-    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
+    said = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
+    if connect:
+        said.append("connect-src 'self'")
+    return "; ".join([*said, "base-uri 'none'", "form-action 'none'"])
 
 
 def _digest(text: str) -> str:
