@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flatline.errors import StoreError
+from flatline.errors import StoreError, UnknownRunError
 from flatline.record import schema
 from flatline.record.process import identity, may_run
 from flatline.record.writer import RunWriter, dump
@@ -166,7 +166,7 @@ class Store:
             run_id: The run that is asked about; ``None`` for all that the store holds.
 
         Raises:
-            StoreError: When there is no run of exactly this id.
+            UnknownRunError: When there is no run of exactly this id.
         """
         with self._open() as db:
             if run_id is None:
@@ -227,7 +227,7 @@ class Store:
         """Everything about one run.
 
         Raises:
-            StoreError: When there is no run of exactly this id.
+            UnknownRunError: When there is no run of exactly this id.
         """
         # Not at the top: a store is opened before a program starts, which is to load NumPy first.
         from flatline.record.reading import read
@@ -244,8 +244,8 @@ class Store:
             finally:
                 db.execute("ROLLBACK")
 
-    def _unknown(self, run_id: str) -> StoreError:
-        return StoreError(
+    def _unknown(self, run_id: str) -> UnknownRunError:
+        return UnknownRunError(
             f"expected the id of a run in {self.path or 'this store'}, found {run_id!r}; "
             "flatline runs lists them"
         )

@@ -38,6 +38,7 @@ _SCRIPTS = (
     "page/charts.js",
     "page/heat.js",
     "page/table.js",
+    "page/switch.js",
     "page/main.js",
 )
 
@@ -159,17 +160,24 @@ def _heat(report: Report) -> tuple[list[str], list[tuple[SiteReport, list[str]]]
 @cache
 def _parts(live: Live | None) -> tuple[Markup, Markup, Markup, Markup]:
     """Style, theme, chart library and script."""
-    style, theme = _joined(*_STYLES), _joined("page/theme.js")
-    if live is not None:
-        style = Markup(f"{style}\n{live.style}")
-    return style, theme, _charts(), _app(live)
+    added = "" if live is None else live.style
+    return _joined(*_STYLES) + added, asset("page/theme.js"), _charts(), _app(live)
+
+
+def look() -> tuple[Markup, Markup, Markup]:
+    """The page's style, and its scripts that keep and switch the theme, for pages beside it."""
+    return _joined(*_STYLES), asset("page/theme.js"), asset("page/switch.js")
+
+
+@cache
+def asset(name: str, package: str = "flatline.show") -> Markup:
+    """A file of ours, trusted as it is."""
+    return Markup((resources.files(package) / "assets" / name).read_text("utf-8").strip())
 
 
 @cache
 def _joined(*names: str) -> Markup:
-    """Files of ours, trusted as they are."""
-    assets = resources.files("flatline.show") / "assets"
-    return Markup("\n".join((assets / name).read_text("utf-8").strip() for name in names))
+    return Markup("\n").join(asset(name) for name in names)
 
 
 def _app(live: Live | None) -> Markup:
@@ -182,8 +190,8 @@ def _app(live: Live | None) -> Markup:
 @cache
 def _charts() -> Markup:
     """The chart library under its licence, which stands in for its first line, an address."""
-    code = _joined("uplot/uPlot.iife.min.js").split("\n", 1)[1]
-    return Markup(f"/*! uPlot\n\n{_joined('uplot/LICENSE')}\n*/\n{code}")
+    code = asset("uplot/uPlot.iife.min.js").split("\n", 1)[1]
+    return Markup(f"/*! uPlot\n\n{asset('uplot/LICENSE')}\n*/\n{code}")
 
 
 def _embedded(data: dict[str, Any]) -> Markup:

@@ -1,6 +1,5 @@
 // Puts the pictures into the page.
 
-const root = document.documentElement;
 const pictures = [];
 
 function drawNetwork() {
@@ -53,36 +52,6 @@ function addCopyButtons() {
   }
 }
 
-const isDark = () =>
-  (root.dataset.theme ??
-    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-
-function addThemeSwitch() {
-  const button = document.getElementById("theme");
-  const label = () => {
-    button.textContent = isDark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
-  };
-  button.hidden = false;
-  const switched = () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("flatline-theme", root.dataset.theme);
-    } catch {
-      // Storage may be closed to files; the choice holds until the page is left.
-    }
-    label();
-    repaint();
-  };
-  const followed = () => {
-    label();
-    repaint();
-  };
-  button.addEventListener("click", switched, leaving);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", followed, leaving);
-  label();
-}
-
 /** Paper is white, whatever the screen is. */
 function preparePrint() {
   let theme;
@@ -116,7 +85,7 @@ if (charts) drawCharts(charts);
 const explorer = document.getElementById("explorer");
 const units = explorer && listed.unit.length ? new Explorer(explorer) : null;
 addCopyButtons();
-addThemeSwitch();
+addThemeSwitch(repaint, leaving);
 preparePrint();
 // On a page that is built anew, the reader may have gone elsewhere since.
 if (!kept) openAddress();
