@@ -65,7 +65,7 @@ def render(report: Report, live: Live | None = None, bar: Markup | None = None) 
     Args:
         report: What to show.
         live: What a server adds; ``None`` for a file.
-        bar: What stands in the page's head, before its name.
+        bar: What stands in the page's head, after our name.
     """
     style, theme, chart, script = _parts(live)
     worst = {id(site) for site in words.worst_sites(report, SITES)}
