@@ -46,6 +46,15 @@ def _missing() -> str | None:
     return None
 
 
+def fits(page: Page) -> bool:
+    """Whether a page needs no horizontal scroll, once it has taken the size of the window."""
+    return page.evaluate(
+        """() => new Promise((done) =>
+          requestAnimationFrame(() => requestAnimationFrame(() =>
+            done(document.documentElement.scrollWidth <= innerWidth))))"""
+    )
+
+
 def serious_violations(page: Page) -> list[tuple[str, list[str]]]:
     """What axe-core finds that keeps people out, with some of the elements concerned."""
     # Not as a script element, which the policy of a page does not allow.

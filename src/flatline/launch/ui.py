@@ -35,10 +35,11 @@ def ui(store: Path, port: int, show: bool) -> None:
         from flatline.ui.runs import Runs
         from flatline.ui.server import listen, serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "anyio"):
+        missing = str(error.name).partition(".")[0]
+        if missing not in ("starlette", "uvicorn"):
             raise
         raise UsageError(
-            f"expected the packages of the live page, found no {error.name}; "
+            f"expected the packages of the live page, found no {missing}; "
             "write: pip install 'flatline[ui]'"
         ) from error
     bound = listen(port)
@@ -48,9 +49,8 @@ def ui(store: Path, port: int, show: bool) -> None:
         options.say(f"port {port} is in use; taking {found}")
 
     def ready() -> None:
-        options.say(
-            f"{options.named(store) or options.STORE} is shown at {address} (Ctrl-C ends it)"
-        )
+        where = options.named(store) or options.STORE
+        options.say(f"the runs of {where} are shown at {address} (Ctrl-C ends it)")
         if show:
             click.launch(address)
 

@@ -33,9 +33,9 @@ def application(runs: Runs, closing: Callable[[], bool] = lambda: False) -> ASGI
     routes = [
         Route("/", site.list),
         Route("/events", site.list_events),
-        Route("/run/{id:path}", site.run),
-        Route("/events/{id:path}", site.run_events),
-        Route("/verdict/{id:path}", site.verdict),
+        Route("/run", site.run),
+        Route("/run/events", site.run_events),
+        Route("/run/verdict", site.verdict),
     ]
     handlers = {404: _nothing_here, 405: _only_reading}
     return Guard(Starlette(routes=routes, exception_handlers=handlers))
@@ -65,7 +65,7 @@ class _Site:
         return _page(text, pages.list_policy(), 503 if trouble else 200)
 
     def run(self, request: Request) -> Response:
-        run_id = request.path_params["id"]
+        run_id = _run_id(request)
         try:
             return _page(self._runs.page(run_id), pages.run_policy())
         except UnknownRunError as error:
@@ -76,7 +76,7 @@ class _Site:
             return _message("No report", _fault(f"show run {run_id!r}", error), 500)
 
     def verdict(self, request: Request) -> Response:
-        run_id = request.path_params["id"]
+        run_id = _run_id(request)
         try:
             return JSONResponse({"verdict": self._runs.verdict(run_id)})
         except UnknownRunError as error:
@@ -91,10 +91,15 @@ class _Site:
         return events.stream(self._runs.stamp, lambda: LIST_SECONDS, self._closing)
 
     async def run_events(self, request: Request) -> StreamingResponse:
-        run_id = request.path_params["id"]
+        run_id = _run_id(request)
         return events.stream(
             lambda: self._runs.stamp(run_id), lambda: self._runs.pace(run_id), self._closing
         )
+
+
+def _run_id(request: Request) -> str:
+    """The run that is asked about; there is none of no name."""
+    return request.query_params.get("id", "")
 
 
 def _page(text: str, policy: str, status: int = 200) -> Response:

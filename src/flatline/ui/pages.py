@@ -25,17 +25,25 @@ NAME = 80
 _ROOM = "flatline.ui"
 
 
-def run(report: Report, stamp: str, events: str | None) -> str:
+def is_running(facts: Mapping[str, Any]) -> bool:
+    """Whether more may come of a run, by the facts about it."""
+    return facts.get("status") == "running"
+
+
+def run(report: Report, stamp: str) -> str:
     """The page of a run.
 
     Args:
         report: Its report.
         stamp: What stands for the contents of the store that it was built from.
-        events: Where more is told of it; ``None`` when it has ended.
     """
-    status = "Live" if events else clean(report.run.get("status") or "", NAME).capitalize()
+    events = status = None
+    if is_running(report.run):
+        events = address("/run/events", str(report.run["id"]))
+    else:
+        status = clean(report.run.get("status") or "", NAME).capitalize()
     bar = _environment().get_template("bar.html.jinja")
-    head = bar.render(stamp=stamp, events=events, status=status)
+    head = bar.render(stamp=stamp, events=events, status=status or "Live")
     return html.render(report, _live(), Markup(head))
 
 
@@ -94,26 +102,26 @@ def message_policy() -> str:
     return _framed(html.rules((theme,), (style,), connect=False))
 
 
-def address(kind: str, run_id: str) -> str:
+def address(path: str, run_id: str) -> str:
     """The address of something about a run, whatever its id is made of."""
-    return f"/{kind}/{quote(run_id, safe='', errors='surrogatepass')}"
+    return f"{path}?id={quote(run_id, safe='')}"
 
 
 def _row(one: Overview, verdict: str | None, place: int) -> dict[str, Any]:
     """A run as its line in the list says it."""
     facts = one.facts
     run_id, status = str(facts["id"]), str(facts.get("status") or "")
-    seconds, running = facts.get("seconds"), status == "running"
+    seconds, running = facts.get("seconds"), is_running(facts)
     silent = "" if one.silent is None else f"{one.silent:,} of {one.units:,}"
     return {
         "place": place,
-        "address": address("run", run_id),
+        "address": address("/run", run_id),
         "name": named(facts.get("name") or "run", NAME),
         "id": clean(run_id, NAME),
         "status": clean(status, NAME),
         "status_class": f"status-{status}" if status in _STATUSES else None,
         "verdict": None if running else verdict,
-        "judge": None if running else address("verdict", run_id),
+        "judge": None if running else address("/run/verdict", run_id),
         "silent": silent,
         "steps": f"{int(facts.get('steps') or 0):,}",
         "started": clean(facts.get("started") or "", NAME)[:16].replace("T", " "),

@@ -15,8 +15,9 @@ from threading import Lock
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.record.store import Overview, Store
 from flatline.show import words
-from flatline.show.report import build
+from flatline.show.report import Report, build
 from flatline.ui import pages
+from flatline.ui.pages import is_running
 
 #: Pages kept at most.
 KEPT = 16
@@ -90,17 +91,17 @@ class Runs:
         return PACE_SECONDS if page is None else max(PACE_SECONDS, page.seconds / SHARE)
 
     def verdict(self, run_id: str) -> str:
-        """The verdict on a run that has ended, which stays; one is judged after the other.
+        """The verdict on a run, which stays once it has ended; one is judged after the other.
 
         Raises:
             UnknownRunError: There is no such run.
             StoreError: The store cannot be read.
         """
         with self._judging:
-            if run_id not in self._verdicts:
-                report = build(self._store().load(run_id), units=0, thresholds=self._thresholds)
-                self._verdicts[run_id] = words.verdict(report)
-            return self._verdicts[run_id]
+            known = self._verdicts.get(run_id)
+            return known or self._judge(
+                build(self._store().load(run_id), units=0, thresholds=self._thresholds)
+            )
 
     def verdicts(self) -> dict[str, str]:
         """The verdicts that are known by now."""
@@ -112,11 +113,15 @@ class Runs:
         stamp = store.stamp(run_id)  # first: what is written meanwhile asks for another page
         recording = store.load(run_id)
         report = build(recording, store=self._named, thresholds=self._thresholds)
-        running = recording.facts.get("status") == "running"
-        if not running:
-            self._verdicts[run_id] = words.verdict(report)
-        text = pages.run(report, stamp, pages.address("events", run_id) if running else None)
+        self._judge(report)
+        text = pages.run(report, stamp)
         return Page(text, stamp, time.perf_counter() - began)
+
+    def _judge(self, report: Report) -> str:
+        verdict = words.verdict(report)
+        if not is_running(report.run):
+            self._verdicts[str(report.run["id"])] = verdict
+        return verdict
 
     def _store(self) -> Store:
         return Store(self.path, create=False)

@@ -40,7 +40,7 @@ async function update() {
   asking = true;
   const answered = wanted;
   try {
-    const next = await ask(location.pathname);
+    const next = await ask(location.pathname + location.search);
     if (next && busy()) {
       tellState(bar, "held");
       return;
