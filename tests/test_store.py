@@ -445,6 +445,20 @@ def test_an_overview_holds_what_the_last_exam_found_silent(store: Store) -> None
     assert [one.facts for one in store.overviews()] == store.runs()
 
 
+def test_an_overview_of_a_run_that_has_ended_is_not_made_again(store: Store) -> None:
+    store.create_run({}, "over").close("finished")
+    going = store.create_run({"steps": 1}, "going")
+    told = store.overviews()
+    known = {str(one.facts["id"]): one for one in told}
+    going.facts(steps=2)
+    going.flush()
+    again = store.overviews(known)
+    assert again[1] is told[1]
+    assert again[0].facts["steps"] == 2
+    going.close("failed")
+    assert [one.facts["status"] for one in store.overviews(known)] == ["failed", "finished"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_is_handed_over_with_facts_waits_for_nothing(
     path: Path, rank: int, monkeypatch: pytest.MonkeyPatch

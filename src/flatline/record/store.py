@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flatline.errors import StoreError, UnknownRunError
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["Overview", "RunWriter", "Store"]
 
 # Process 0 speaks for all: its rows are found without reading those between.
-_OVERVIEWS = """
-SELECT key, status, facts,
+_OVERVIEW = """
+SELECT status, facts,
     (SELECT sum(units) FROM sites WHERE run = key AND rank = 0),
     (SELECT measures FROM exams WHERE run = key AND rank = 0 ORDER BY step DESC LIMIT 1)
-FROM runs ORDER BY key DESC
+FROM runs WHERE key = ?
 """
 _STAMP = """
 SELECT key, status, facts,
@@ -150,13 +151,19 @@ class Store:
             rows = db.execute("SELECT key, status, facts FROM runs ORDER BY key DESC").fetchall()
             return [_facts(db, *row) for row in rows]
 
-    def overviews(self) -> list[Overview]:
-        """What can be told of all runs without judging them, newest first."""
+    def overviews(self, known: Mapping[str, Overview] = MappingProxyType({})) -> list[Overview]:
+        """What can be told of all runs without judging them, newest first.
+
+        Args:
+            known: What was told before, by id; it is taken for runs that ended then.
+        """
         with self._open() as db:
-            rows = db.execute(_OVERVIEWS).fetchall()
+            rows = db.execute("SELECT key, id, status FROM runs ORDER BY key DESC").fetchall()
             return [
-                Overview(_facts(db, key, status, facts), units or 0, _silent(measures))
-                for key, status, facts, units, measures in rows
+                known[run_id]
+                if run_id in known and status == known[run_id].facts["status"] != "running"
+                else Overview(*_overview(db, key))
+                for key, run_id, status in rows
             ]
 
     def stamp(self, run_id: str | None = None) -> str:
@@ -307,8 +314,10 @@ def _status(db: sqlite3.Connection, key: int, status: str) -> str:
     return status
 
 
-def _silent(measures: str | None) -> int | None:
-    """Units that an exam found silent; ``None`` where there was none."""
-    if measures is None:
-        return None
-    return sum(int(values.get("silent") or 0) for values in json.loads(measures).values())
+def _overview(db: sqlite3.Connection, key: int) -> tuple[dict[str, Any], int, int | None]:
+    status, facts, units, measures = db.execute(_OVERVIEW, (key,)).fetchone()
+    silent = None
+    if measures is not None:
+        found = json.loads(measures).values()
+        silent = sum(int(values.get("silent") or 0) for values in found)
+    return _facts(db, key, status, facts), units or 0, silent

@@ -58,12 +58,15 @@ class Runs:
         self._thresholds = thresholds
         self._named = named
         self._pages: OrderedDict[str, Page] = OrderedDict()
+        self._known: dict[str, Overview] = {}
         self._verdicts: dict[str, str] = {}
         self._building, self._judging = Lock(), Lock()
 
     def overviews(self) -> list[Overview]:
         """What can be told of all runs without judging them, newest first."""
-        return self._store().overviews()
+        found = self._store().overviews(self._known)
+        self._known = {str(one.facts["id"]): one for one in found}
+        return found
 
     def stamp(self, run_id: str | None = None) -> str:
         """Changes whenever more of a run, or of any run, is stored."""
