@@ -63,8 +63,7 @@ def told(stream: str) -> list[tuple[str, str]]:
 
 def rows_of(page: str) -> list[list[str]]:
     """The text of each cell of the list."""
-    body = page.partition("<tbody>")[2].partition("</tbody>")[0]
-    rows = re.findall(r"<tr.*?</tr>", body, re.DOTALL)
+    rows = re.findall(r"<tr [^>]*id=.*?</tr>", page, re.DOTALL)
     cells = [re.findall(r"<t[hd].*?</t[hd]>", row, re.DOTALL) for row in rows]
     return [
         [re.sub(r"\s+", " ", re.sub("<.*?>", "", cell)).strip() for cell in row] for row in cells
@@ -352,7 +351,7 @@ def test_runs_of_any_name_are_listed_and_reached(path, store):
     assert page.count("<script") == 2
     assert "<img" not in page
     assert "\u202e" not in page
-    assert max(map(len, page.split("<tbody>")[1].split("\n"))) < 31_000
+    assert max(map(len, page.split("<tbody")[1].split("\n"))) < 31_000
 
 
 def test_names_with_half_a_character_are_shown(path, store):

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import quote
+from zlib import crc32
 
 import jinja2
 from markupsafe import Markup
@@ -22,6 +23,8 @@ from flatline.show.text import clean, duration, named, number
 #: Runs listed; a browser needs a second for 10,000 rows.
 MANY = 2000
 NAME = 80
+#: Rows that a browser lays out together, once they come near the window.
+PART = 50
 _ROOM = "flatline.ui"
 
 
@@ -77,6 +80,7 @@ def listing(
     return _render(
         "list.html.jinja",
         rows=rows,
+        PART=PART,
         older=max(total - MANY, 0),
         stamp=stamp,
         store=store,
@@ -112,21 +116,24 @@ def _row(one: Overview, verdict: str | None, place: int) -> dict[str, Any]:
     facts = one.facts
     run_id, status = str(facts["id"]), str(facts.get("status") or "")
     seconds, running = facts.get("seconds"), is_running(facts)
-    silent = "" if one.silent is None else f"{one.silent:,} of {one.units:,}"
-    return {
+    row = {
         "place": place,
         "address": address("/run", run_id),
         "name": named(facts.get("name") or "run", NAME),
         "id": clean(run_id, NAME),
         "status": clean(status, NAME),
-        "status_class": f"status-{status}" if status in _STATUSES else None,
-        "verdict": None if running else verdict,
-        "judge": None if running else address("/run/verdict", run_id),
-        "silent": silent,
-        "steps": f"{int(facts.get('steps') or 0):,}",
-        "started": clean(facts.get("started") or "", NAME)[:16].replace("T", " "),
-        "took": "" if seconds is None else duration(float(seconds)),
+        "status_class": f"status-{status}" if status in _STATUSES else "",
+        "verdict": "" if running else verdict or "",
+        "verdict_class": f"verdict-{verdict}" if verdict and not running else "",
+        "judge": "" if running else address("/run/verdict", run_id),
+        "figures": (
+            "" if one.silent is None else f"{one.silent:,} of {one.units:,}",
+            f"{int(facts.get('steps') or 0):,}",
+            clean(facts.get("started") or "", NAME)[:16].replace("T", " "),
+            "" if seconds is None else duration(float(seconds)),
+        ),
     }
+    return row | {"digest": f"{crc32(repr(row).encode()):x}"}
 
 
 _STATUSES = ("running", "finished", "failed", "interrupted")

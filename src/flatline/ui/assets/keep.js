@@ -21,9 +21,13 @@ function find(path) {
   return at?.tagName === path?.tag ? at : null;
 }
 
-/** The last part of the page that begins above the window's upper edge, and how far. */
+/** What must not move: what has the focus, where it can be seen, else what lies at the top. */
 function anchor() {
   const edge = document.querySelector("header.top").getBoundingClientRect().bottom + 1;
+  const { activeElement } = document;
+  const focused = main.contains(activeElement) && activeElement.getBoundingClientRect();
+  if (focused && focused.bottom > edge && focused.top < innerHeight)
+    return { path: pathTo(activeElement), top: focused.top };
   let found = null;
   for (const part of main.querySelectorAll("[id], .chart")) {
     const { top, height } = part.getBoundingClientRect();

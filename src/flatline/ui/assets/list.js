@@ -8,8 +8,7 @@ const filter = document.getElementById("filter");
 const count = document.getElementById("count");
 let shown = state.dataset.stamp;
 
-const body = () => document.querySelector("#runs tbody");
-const rows = () => [...(body()?.rows ?? [])];
+const rows = (page = document) => [...page.querySelectorAll("#runs tbody tr")];
 
 // -- filter -------------------------------------------------------------------------------------
 
@@ -17,7 +16,7 @@ function pick() {
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   let found = 0;
   for (const row of rows()) {
-    const text = row.textContent.toLowerCase();
+    const text = words.length ? row.textContent.toLowerCase() : "";
     row.hidden = !words.every((word) => text.includes(word));
     found += !row.hidden;
   }
@@ -58,6 +57,7 @@ async function judge() {
     sight.unobserve(cell);
     try {
       const answer = await fetch(cell.dataset.judge);
+      delete cell.dataset.judge;
       const { verdict } = await answer.json();
       cell.textContent = verdict ?? "";
       if (verdict) cell.className = `verdict-${verdict}`;
@@ -75,32 +75,31 @@ function watch() {
 
 // -- what is new --------------------------------------------------------------------------------
 
-let served = new Map(rows().map((row) => [row.id, row.outerHTML]));
-
 /** Puts new rows in place, and leaves those alone that are as they were. */
-function renew(next) {
-  const fresh = [...(next.querySelector("#runs tbody")?.rows ?? [])];
-  if (!body() || !fresh.length) {
-    const list = document.getElementById("list");
-    list.replaceWith(document.adoptNode(next.getElementById("list")));
-    served = new Map(rows().map((row) => [row.id, row.outerHTML]));
-  } else {
-    const was = new Map(rows().map((row) => [row.id, row]));
-    const now = new Map(fresh.map((row) => [row.id, row.outerHTML]));
-    const kept = fresh.map((row) => {
-      const old = was.get(row.id);
-      if (old && served.get(row.id) === row.outerHTML) return old;
-      const focused = old?.contains(document.activeElement);
-      old?.replaceWith(row);
-      if (focused) row.querySelector("a").focus({ preventScroll: true });
-      return row;
-    });
-    for (const [id, row] of was) if (!now.has(id)) row.remove();
-    kept.forEach((row, place) => {
-      if (body().rows[place] !== row) body().insertBefore(row, body().rows[place] ?? null);
-    });
-    served = now;
+function renewRows(fresh) {
+  const was = new Map(rows().map((row) => [row.id, row]));
+  let following = null;
+  for (const row of fresh.toReversed()) {
+    const old = was.get(row.id);
+    was.delete(row.id);
+    if (old?.dataset.as === row.dataset.as) {
+      following = old;
+      continue;
+    }
+    const focused = old?.contains(document.activeElement);
+    if (old) old.replaceWith(row);
+    else if (following) following.before(row);
+    else document.querySelector("#runs tbody:last-of-type").append(row);
+    if (focused) row.querySelector("a").focus({ preventScroll: true });
+    following = row;
   }
+  for (const row of was.values()) row.remove();
+}
+
+function renew(next) {
+  const fresh = rows(next);
+  if (fresh.length && rows().length) renewRows(fresh);
+  else document.getElementById("list").replaceWith(document.adoptNode(next.getElementById("list")));
   watch();
   pick();
 }
@@ -136,6 +135,6 @@ follow(
     update();
   },
   (what, words) =>
-    tellState(state, what, what === "trouble" && !body() ? "Waiting for the store" : words),
+    tellState(state, what, what === "trouble" && !rows().length ? "Waiting for the store" : words),
 );
 root.dataset.ready = "";
