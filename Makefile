@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick bench zoo real-bugs peers pages lint format types clean
+.PHONY: help install demo test test-quick bench bench-ui zoo real-bugs peers pages lint format types clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +33,9 @@ test-quick: $(INSTALLED)  ## run all but the slow suites
 
 bench: $(INSTALLED)  ## measure what watching costs; writes benchmarks/results/
 	$(BIN)/python benchmarks/overhead.py
+
+bench-ui: $(INSTALLED)  ## measure the live page; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.ui
 
 real-bugs: $(INSTALLED)  ## compare with other tools on real bugs; writes benchmarks/results/
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_bugs

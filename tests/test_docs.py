@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Said once for all commands, above their table.
 COMMON = {"--json", "--store", "--quiet", "--help"}
+#: What some do without: one stores nothing, the other writes nothing.
+UNCOMMON = {"examine": {"--store"}, "ui": {"--json", "--quiet"}}
 
 
 def section(page: str, title: str) -> str:
@@ -78,7 +80,7 @@ def test_the_reference_lists_the_options_of_every_command():
             for opt in param.opts
             if opt.startswith("--")
         }
-        common = COMMON - {"--store"} if name == "examine" else COMMON  # which stores nothing
+        common = COMMON - UNCOMMON.get(name, set())
         listed = set(re.findall(r"`(--[\w-]+)", rows[name]))
         assert listed | common == options | {"--help"}, name
 

@@ -1,0 +1,109 @@
+// What the reader chose and looks at, kept while the page's contents are replaced.
+// Runs at the end of the page's own scripts, in their scope.
+
+const main = document.querySelector("main");
+
+/** The way to an element from the nearest one around it that has an id. */
+function pathTo(element) {
+  const steps = [];
+  let at = element;
+  while (at && !at.id) {
+    if (at === main || !at.parentElement) return null;
+    steps.unshift([...at.parentElement.children].indexOf(at));
+    at = at.parentElement;
+  }
+  return at && { id: at.id, steps, tag: element.tagName };
+}
+
+function find(path) {
+  let at = path && document.getElementById(path.id);
+  for (const step of path?.steps ?? []) at = at?.children[step];
+  return at?.tagName === path?.tag ? at : null;
+}
+
+/** What must not move: what has the focus, where it can be seen, else what lies at the top. */
+function anchor() {
+  const edge = document.querySelector("header.top").getBoundingClientRect().bottom + 1;
+  const { activeElement } = document;
+  const focused = main.contains(activeElement) && activeElement.getBoundingClientRect();
+  if (focused && focused.bottom > edge && focused.top < innerHeight)
+    return { path: pathTo(activeElement), top: focused.top };
+  let found = null;
+  for (const part of main.querySelectorAll("[id], .chart")) {
+    const { top, height } = part.getBoundingClientRect();
+    if (height && top <= edge) found = { path: pathTo(part), top };
+  }
+  return found;
+}
+
+function keepPicture(picture) {
+  const [first] = picture.span(picture.focus);
+  return [picture.site.name, { first, open: Boolean(picture.card) }];
+}
+
+function keep() {
+  const { activeElement } = document;
+  const [...scrolled] = main.querySelectorAll(".scroll");
+  const [...opened] = main.querySelectorAll("details[open]");
+  return {
+    kinds: [...view.kinds].map((kind) => data.kinds[kind].name),
+    site: view.site === null ? null : data.sites[view.site].name,
+    pictures: new Map(pictures.map(keepPicture)),
+    all: document.getElementById("all-sites")?.hidden,
+    range: clock.range === WHOLE ? null : clock.range,
+    step: clock.step,
+    page: units?.page,
+    opened: opened.map(pathTo),
+    scrolled: scrolled.map((region) => [pathTo(region), region.scrollLeft]),
+    focus: main.contains(activeElement) ? pathTo(activeElement) : null,
+    anchor: anchor(),
+  };
+}
+
+function restorePictures() {
+  for (const picture of pictures) {
+    const was = kept.pictures.get(picture.site.name);
+    if (!was) continue;
+    picture.layout();
+    picture.focus = Math.min(Math.floor(was.first / picture.per), picture.cells - 1);
+    if (was.open) picture.open();
+  }
+}
+
+function restoreChoices() {
+  const site = data.sites.findIndex((one) => one.name === kept.site);
+  const kinds = data.kinds.flatMap((one, kind) => (kept.kinds.includes(one.name) ? [kind] : []));
+  if (kinds.length || site >= 0)
+    view.change({ kinds: new Set(kinds), site: site < 0 ? null : site });
+  if (kept.page) units?.turn(Math.min(kept.page, Math.ceil(units.rows.length / PAGE) - 1));
+  if (kept.range) clock.zoom(...kept.range);
+  if (kept.step !== null) clock.look(kept.step);
+}
+
+function restorePlace() {
+  for (const [path, left] of kept.scrolled) find(path)?.scrollTo({ left, behavior: "instant" });
+  const part = kept.anchor && find(kept.anchor.path);
+  if (!part) return;
+  const top = part.getBoundingClientRect().top - kept.anchor.top;
+  scrollBy({ top, behavior: "instant" });
+}
+
+function restore() {
+  for (const path of kept.opened) find(path)?.setAttribute("open", "");
+  if (kept.all) document.getElementById("all-sites")?.click();
+  restorePictures();
+  restoreChoices();
+  repaint(); // at once, not when sizes are observed: the place depends on all heights
+  find(kept.focus)?.focus({ preventScroll: true });
+  queueMicrotask(restorePlace); // after the plots, which take their size in one
+}
+
+if (kept) restore();
+
+return {
+  keep,
+  leave() {
+    left.abort();
+    probe.remove();
+  },
+};
