@@ -307,12 +307,12 @@ def test_a_store_that_appears_later_is_shown(path):
 def test_an_unknown_run_and_an_unknown_page_are_told_in_a_sentence(path, store):
     reader = visitor(path)
     for address, sentence in (
-        ("/run?id=nobody", "expected the id of a run"),
+        ("/run?id=nobody", "Expected the id of a run"),
         ("/run/verdict?id=nobody", "expected the id of a run"),
-        ("/run", "expected the id of a run"),
-        ("/favicon.ico", "no such page"),
-        ("/run?id=%00%0a%1b%5b31m", "expected the id of a run"),
-        ("/../../etc/passwd", "no such page"),
+        ("/run", "Expected the id of a run"),
+        ("/favicon.ico", "There is no such page"),
+        ("/run?id=%00%0a%1b%5b31m", "Expected the id of a run"),
+        ("/../../etc/passwd", "There is no such page"),
     ):
         answer = reader.get(address)
         assert answer.status_code == 404, address
@@ -328,7 +328,7 @@ def test_a_fault_of_ours_is_told_in_a_sentence_and_logged(path, store, monkeypat
     for address in (f"/run?id={run}", f"/run/verdict?id={run}"):
         answer = visitor(path).get(address)
         assert answer.status_code == 500
-        assert "a fault inside flatline: ZeroDivisionError: boom" in answer.text
+        assert "fault inside flatline: ZeroDivisionError: boom" in answer.text
         assert "Traceback" not in answer.text
     assert len(caplog.records) == 2
 

@@ -154,8 +154,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(named=named, number=number)
+    environment.filters.update(named=named, number=number, sentence=_sentence)
     return environment
+
+
+def _sentence(error: str) -> str:
+    """An error's words as they stand on a page."""
+    said = clean(error, 10 * NAME)
+    return f"{said[:1].upper()}{said[1:].rstrip('.')}."
 
 
 def _framed(policy: str) -> str:

@@ -4,6 +4,7 @@ addThemeSwitch(() => {}, {});
 
 const LIST_MS = 1500;
 const state = document.getElementById("following");
+const form = document.getElementById("filter-form");
 const filter = document.getElementById("filter");
 const count = document.getElementById("count");
 let shown = state.dataset.stamp;
@@ -21,6 +22,7 @@ function pick() {
     found += !row.hidden;
   }
   const all = rows().length;
+  form.hidden = all === 0;
   const noun = all === 1 ? "run" : "runs";
   const said = `${words.length ? `${found.toLocaleString("en")} of ` : ""}${all.toLocaleString("en")} ${noun}`;
   if (count.textContent !== said) count.textContent = said;
@@ -36,7 +38,7 @@ function filtered() {
 
 filter.value = new URL(location.href).searchParams.get("q") ?? "";
 filter.addEventListener("input", filtered);
-document.getElementById("filter-form").addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("submit", (event) => event.preventDefault());
 
 // -- verdicts: judging takes time, so only those in sight, one after the other -------------------
 
