@@ -58,7 +58,7 @@ class Visitor:
 
     def open(self, path: str = "/", **context) -> Page:
         page = self.browser.new_context(**{"viewport": DESKTOP, **context}).new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda said: self.noticed.append(f"console: {said.text}"))
         page.on("pageerror", lambda error: self.noticed.append(f"error: {error}"))
         page.on("request", self._request)
@@ -208,14 +208,15 @@ def test_pages_fit_any_screen_and_keep_nobody_out(visitor, path, scheme):
 def test_a_run_shows_in_the_open_list_and_its_page_follows_it_to_its_end(visitor, folder, training):
     page = visitor.open()
     page.wait_for_selector("html[data-ready]")
-    page.evaluate("window.sameDocument = true")
+    oldest = page.locator("#runs tbody tr").last
+    oldest.evaluate("row => { row.sameRow = true; window.sameDocument = true; }")
     page.get_by_label("Filter").fill("followed")
     page.get_by_role("link", name="followed").wait_for()
     assert names(page) == ["followed"]
     row = page.get_by_role("row").filter(has_text="followed")
     assert "running" in row.text_content()
     row.get_by_text("3 of 36").wait_for()
-    assert page.evaluate("window.sameDocument")
+    assert oldest.evaluate("row => row.sameRow && window.sameDocument")
 
     row.get_by_role("link").click()
     page.wait_for_selector("html[data-ready]")
@@ -300,6 +301,22 @@ def test_nothing_moves_while_the_reader_selects_words(visitor, endless):
     page.evaluate("getSelection().removeAllRanges()")
     wait_for_more(page)
     assert page.locator("#following").text_content() == "Live"
+
+
+def test_a_page_that_cannot_be_seen_asks_for_nothing_until_it_can(visitor, endless):
+    page = follow(visitor, endless)
+    wait_for_more(page)
+    hide = """hidden => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(500)  # what was asked for before may still come
+    before = steps(page)
+    page.wait_for_timeout(1500)
+    assert steps(page) == before
+    page.evaluate(hide, False)
+    wait_for_more(page, before + 1)
 
 
 def test_a_killed_training_reads_as_interrupted(visitor, training):

@@ -20,7 +20,7 @@ from flatline.ui import pages
 from flatline.ui.pages import is_running
 
 #: Pages kept at most.
-KEPT = 16
+KEPT = 8
 #: A page of a run in progress is built at most this often.
 PACE_SECONDS = 1.0
 #: Nor does building it take more of the time than this.

@@ -11,9 +11,9 @@ let pressed = false;
 function busy() {
   const main = document.querySelector("main");
   const selection = getSelection();
-  const selects = !selection.isCollapsed && selection.intersectsNode?.(main) !== false;
+  const selects = !selection.isCollapsed && main.contains(selection.anchorNode);
   const chooses = CSS.supports("selector(:open)") && main.querySelector("select:open") !== null;
-  return pressed || chooses || (selects && main.contains(selection.anchorNode));
+  return pressed || selects || chooses;
 }
 
 function replace(next) {
