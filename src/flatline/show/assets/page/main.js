@@ -1,6 +1,5 @@
 // Puts the pictures into the page.
 
-const root = document.documentElement;
 const pictures = [];
 
 function drawNetwork() {
@@ -53,49 +52,23 @@ function addCopyButtons() {
   }
 }
 
-const isDark = () =>
-  (root.dataset.theme ??
-    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-
-function addThemeSwitch() {
-  const button = document.getElementById("theme");
-  const label = () => {
-    button.textContent = isDark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
-  };
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("flatline-theme", root.dataset.theme);
-    } catch {
-      // Storage may be closed to files; the choice holds until the page is left.
-    }
-    label();
-    repaint();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    label();
-    repaint();
-  });
-  label();
-}
-
 /** Paper is white, whatever the screen is. */
 function preparePrint() {
-  let kept;
-  addEventListener("beforeprint", () => {
-    kept = root.dataset.theme;
+  let theme;
+  const before = () => {
+    theme = root.dataset.theme;
     root.dataset.theme = "light";
     root.dataset.print = "";
     repaint();
-  });
-  addEventListener("afterprint", () => {
-    if (kept === undefined) delete root.dataset.theme;
-    else root.dataset.theme = kept;
+  };
+  const after = () => {
+    if (theme === undefined) delete root.dataset.theme;
+    else root.dataset.theme = theme;
     delete root.dataset.print;
     repaint();
-  });
+  };
+  addEventListener("beforeprint", before, leaving);
+  addEventListener("afterprint", after, leaving);
 }
 
 /** Opens the unit that the address names, as `#unit=SITE:UNIT`. */
@@ -110,10 +83,11 @@ drawNetwork();
 const charts = document.getElementById("charts");
 if (charts) drawCharts(charts);
 const explorer = document.getElementById("explorer");
-if (explorer && listed.unit.length) new Explorer(explorer);
+const units = explorer && listed.unit.length ? new Explorer(explorer) : null;
 addCopyButtons();
-addThemeSwitch();
+addThemeSwitch(repaint, leaving);
 preparePrint();
-openAddress();
-addEventListener("hashchange", openAddress);
+// On a page that is built anew, the reader may have gone elsewhere since.
+if (!kept) openAddress();
+addEventListener("hashchange", openAddress, leaving);
 root.dataset.ready = "";
