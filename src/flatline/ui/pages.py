@@ -20,7 +20,7 @@ from flatline.show.plain import version
 from flatline.show.report import Report
 from flatline.show.text import clean, duration, named, number
 
-#: Runs listed; a browser needs a second for 10,000 rows.
+#: Runs listed at most.
 MANY = 2000
 NAME = 80
 #: Rows that a browser lays out together, once they come near the window.

@@ -23,7 +23,7 @@ from flatline.ui.pages import is_running
 KEPT = 8
 #: A page of a run in progress is built at most this often.
 PACE_SECONDS = 1.0
-#: Nor does building it take more of the time than this.
+#: Nor does building it take a larger share of a processor's time.
 SHARE = 0.25
 
 
@@ -34,7 +34,7 @@ class Page:
     Attributes:
         text: The page.
         stamp: The stamp of the run that it shows; see :meth:`flatline.record.store.Store.stamp`.
-        seconds: What it took to build it.
+        seconds: Time of the processor that it took to build it.
     """
 
     text: str
@@ -111,14 +111,14 @@ class Runs:
         return dict(self._verdicts)
 
     def _build(self, run_id: str) -> Page:
-        began = time.perf_counter()
+        began = time.thread_time()
         store = self._store()
         stamp = store.stamp(run_id)  # first: what is written meanwhile asks for another page
         recording = store.load(run_id)
         report = build(recording, store=self._named, thresholds=self._thresholds)
         self._judge(report)
         text = pages.run(report, stamp)
-        return Page(text, stamp, time.perf_counter() - began)
+        return Page(text, stamp, time.thread_time() - began)
 
     def _judge(self, report: Report) -> str:
         verdict = words.verdict(report)

@@ -48,7 +48,8 @@ function keep() {
   return {
     kinds: [...view.kinds].map((kind) => data.kinds[kind].name),
     site: view.site === null ? null : data.sites[view.site].name,
-    pictures: new Map(pictures.map(keepPicture)),
+    pictures: new Map(pictures.filter(({ width }) => width).map(keepPicture)),
+    address: location.href,
     all: document.getElementById("all-sites")?.hidden,
     range: clock.range === WHOLE ? null : clock.range,
     step: clock.step,
@@ -61,13 +62,18 @@ function keep() {
 }
 
 function restorePictures() {
+  if (kept.all) {
+    for (const { element } of pictures) element.hidden = false;
+    document.getElementById("all-sites")?.setAttribute("hidden", "");
+  }
   for (const picture of pictures) {
     const was = kept.pictures.get(picture.site.name);
-    if (!was) continue;
     picture.layout();
+    if (!was || !picture.width) continue;
     picture.focus = Math.min(Math.floor(was.first / picture.per), picture.cells - 1);
     if (was.open) picture.open();
   }
+  history.replaceState(null, "", kept.address); // cards that open name themselves in it
 }
 
 function restoreChoices() {
@@ -90,7 +96,6 @@ function restorePlace() {
 
 function restore() {
   for (const path of kept.opened) find(path)?.setAttribute("open", "");
-  if (kept.all) document.getElementById("all-sites")?.click();
   restorePictures();
   restoreChoices();
   repaint(); // at once, not when sizes are observed: the place depends on all heights
