@@ -18,6 +18,7 @@ from flatline.show import about, certain, costs, history, words
 from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
+from flatline.show.sketches import sketch
 from flatline.show.terminal import GROUPS, SITES, segments
 from flatline.show.text import named, number, percent, ranges
 
@@ -33,6 +34,7 @@ _STYLES = ("uplot/uPlot.min.css", "page/page.css")
 _SCRIPTS = (
     "page/data.js",
     "page/view.js",
+    "page/unit.js",
     "page/picture.js",
     "page/clock.js",
     "page/charts.js",
@@ -77,6 +79,7 @@ def render(report: Report, live: Live | None = None, bar: Markup | None = None) 
         costs=costs,
         charged=_charged(report),
         history=history,
+        sketch=sketch,
         words=words,
         marks=MARKS,
         shown={place for place, site in enumerate(report.sites) if id(site) in worst},
