@@ -248,13 +248,19 @@ def test_a_run_shows_in_the_open_list_and_its_page_follows_it_to_its_end(visitor
     page.wait_for_selector("html[data-ready]")
     page.evaluate("window.sameDocument = true")
     assert page.locator("#following").text_content() == "Live"
-    loss = page.locator(".chart").filter(has_text="loss").locator(".plot")
+    look = """() => [
+      document.querySelector(".sub").textContent,
+      Number([...document.querySelectorAll(".chart")]
+        .find((chart) => chart.querySelector("h3").textContent.startsWith("loss"))
+        .querySelector(".plot").dataset.marks),
+    ]"""
     before = steps(page)
     for _ in range(3):
-        wait_for_more(page)
-        assert steps(page) > before
-        before = steps(page)
-        assert int(loss.get_attribute("data-marks")) == before
+        while steps(page) == before:
+            wait_for_more(page)
+        words_of_run, marks = page.evaluate(look)
+        assert before < marks == int(re.search(r"(\d+) steps so far", words_of_run)[1])
+        before = marks
     training.end()
     page.get_by_text("Finished", exact=True).wait_for()
     final = report(folder)
@@ -278,7 +284,7 @@ def test_the_reader_keeps_place_and_choices(visitor, growing):
     page.get_by_text("as a table").click()
     page.locator("#explorer tbody button").nth(3).focus()
     look = """() => ({
-      cards: [...document.querySelectorAll(".unit-card b")].map((one) => one.textContent),
+      cards: [...document.querySelectorAll(".unit-card > p b")].map((one) => one.textContent),
       kinds: [...document.querySelectorAll("#legend [aria-pressed=true]")].map(
         (one) => one.textContent.trim()),
       site: document.getElementById("site-filter").selectedOptions[0].textContent,
@@ -326,14 +332,17 @@ def test_a_part_that_is_scrolled_to_is_reached(visitor, growing):
 def test_sites_that_were_asked_for_stay_shown(visitor, folder):
     run = Growing(folder, recordings.deep(40))
     page = follow(visitor, run.id)
+    page.goto(page.url + "#unit=39:1")
     run.grow(page)
+    assert page.locator(".site >> visible=true").count() == 25
+    assert "blocks.39.mlp.fc_in:1" in page.locator("#site-39 .unit-card").text_content()
     page.get_by_role("button", name="sites less affected").click()
     run.grow(page)
     assert page.locator(".site >> visible=true").count() == 40
     assert page.get_by_role("button", name="sites less affected").count() == 0
     picture(page, 39).focus()
     page.keyboard.press("ArrowRight")
-    assert page.locator("#live").text_content().startswith("blocks.39.mlp.fc_in:1: healthy")
+    assert page.locator("#live").text_content().startswith("blocks.39.mlp.fc_in:2: healthy")
     run.writer.close("finished")
     page.get_by_text("Finished", exact=True).wait_for()
 
