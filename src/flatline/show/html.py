@@ -103,6 +103,32 @@ def policy(live: Live | None = None) -> str:
     return rules(tuple(scripts), (style,), connect=live is not None)
 
 
+def page(template: str, script: Markup, data: Any, **shown: Any) -> str:
+    """A page beside the report, in its look.
+
+    Args:
+        template: Its template, which extends ``base.html.jinja``.
+        script: What it runs.
+        data: What the script draws, in the types of JSON.
+        shown: What the template names.
+    """
+    style, theme, _ = look()
+    chart = _charts()
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=style,
+            theme=theme,
+            chart=chart,
+            script=script,
+            data=_embedded(data),
+            policy=rules((theme, chart, script), (style,), connect=False),
+            **shown,
+        )
+    )
+
+
 def notebook(report: Report) -> str:
     """The report in short, for a notebook: no script, no style, no picture."""
     worst = words.worst_sites(report, NOTEBOOK_SITES)

@@ -14,7 +14,7 @@ from flatline.show.text import count, measured, percent
 #: Size of the drawing that a line lies in.
 WIDTH, HEIGHT = 100.0, 30.0
 _PARTS = 100
-_DEATHS = {"dying-relu", "born-dead", "upstream-death", "saturation", "weight-decay-collapse"}
+_DEATHS = {"dying-relu", "upstream-death", "saturation", "weight-decay-collapse"}
 _LOSS = {
     "learning-rate-too-high",
     "learning-rate-too-low",

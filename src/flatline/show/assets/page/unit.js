@@ -20,9 +20,13 @@ function unitCard(site, unit) {
       "div",
       { class: "parts" },
       ...(life ? [part("Life", lifeTable(life))] : []),
-      ...(life?.z.length ? [part("Pre-activation z at the exams", spreadPlot(life.z))] : []),
-      ...(life?.ways ? [part("What moved its mean z", wayTable(life.ways))] : []),
-      ...neighbourParts(site),
+      make(
+        "div",
+        {},
+        ...(life?.z.length ? [part("Pre-activation z at the exams", spreadPlot(life.z))] : []),
+        ...(life?.ways ? [part("What moved its mean z", wayTable(life.ways))] : []),
+        ...neighbourParts(site),
+      ),
     ),
     ...explainCommand(site, unit),
   );
@@ -179,7 +183,7 @@ function spreadAxis(least, most, x, height) {
     return Math.abs(x(value) - x(0)) > 40;
   });
   return ticks.map((value) =>
-    drawn("text", { x: x(value), y: height - 4, "text-anchor": "middle" }, figure(value)),
+    drawn("text", { x: x(value), y: height - 4, "text-anchor": "middle" }, figure(value).replace("-", "−")),
   );
 }
 
