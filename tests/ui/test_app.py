@@ -25,7 +25,14 @@ from flatline.ui.app import application
 from flatline.ui.runs import Runs
 
 HOST = "127.0.0.1:7557"
-ADDRESSES = ("/", "/events", "/run?id=a", "/run/events?id=a", "/run/verdict?id=a")
+ADDRESSES = (
+    "/",
+    "/events",
+    "/compare?id=a&id=b",
+    "/run?id=a",
+    "/run/events?id=a",
+    "/run/verdict?id=a",
+)
 
 
 @pytest.fixture
@@ -129,6 +136,20 @@ def test_the_page_of_a_run_is_its_report(path, store):
     data = re.compile('<script type="application/json" id="data">.*?</script>')
     assert data.search(page)[0] == data.search(alone)[0]
     assert "data-events" not in page.partition("<main>")[0]
+
+
+def test_runs_are_set_side_by_side(path, store):
+    for name in ("tiny", "sick_mlp"):
+        stored.put(store, recordings.ALL[name](), name)
+    reader = visitor(path)
+    page = reader.get("/compare?id=tiny&id=sick_mlp")
+    assert page.status_code == 200
+    assert "digits_mlp (tiny)" in page.text
+    assert "digits_mlp (sick_mlp)" in page.text
+    few, many = reader.get("/compare?id=tiny"), reader.get("/compare?" + "id=tiny&" * 13)
+    assert few.status_code == many.status_code == 400
+    assert "Expected 2 to 12 runs to compare, found 1." in few.text
+    assert reader.get("/compare?id=tiny&id=nobody").status_code == 404
 
 
 def test_a_page_is_built_again_only_when_more_is_stored(path, store):
@@ -262,7 +283,7 @@ def test_a_store_that_cannot_be_read_is_told_in_a_sentence(path, trouble):
     make, sentence = TROUBLES[trouble]
     make(path)
     reader = visitor(path)
-    for address in ("/", "/run?id=a", "/run/verdict?id=a"):
+    for address in ("/", "/run?id=a", "/run/verdict?id=a", "/compare?id=a&id=b"):
         answer = reader.get(address)
         assert answer.status_code == 503, address
         assert sentence in answer.text

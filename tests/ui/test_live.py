@@ -201,6 +201,28 @@ def test_the_list_is_filtered_by_any_of_its_words(visitor):
     assert len(names(page)) == page.locator("#runs tbody tr").count() > 3
 
 
+def test_chosen_runs_are_set_side_by_side(visitor, growing):
+    page = visitor.open()
+    page.wait_for_selector("html[data-ready]")
+    page.get_by_role("button", name="Compare runs").click()
+    page.get_by_role("checkbox", name="sick_mlp").check()
+    assert page.locator("#compare").is_hidden()
+    box = page.get_by_role("checkbox", name=growing.id)
+    box.focus()
+    page.keyboard.press("Space")
+    growing.step()
+    page.get_by_role("row").filter(has_text=growing.id).get_by_text(str(growing.steps)).wait_for()
+    assert box.is_checked()
+    assert box.evaluate("box => box === document.activeElement")
+    page.get_by_role("link", name="Compare 2 runs").click()
+    page.get_by_role("heading", name="2 runs side by side").wait_for()
+    assert "digits_mlp (sick_mlp)" in page.locator("main").text_content()
+    assert chromium.serious_violations(page) == []
+    page.get_by_role("link", name="All runs").click()
+    page.wait_for_selector("#runs")
+    assert page.get_by_role("checkbox").count() == 0
+
+
 def test_a_name_is_only_ever_text(visitor):
     page = visitor.open()
     page.get_by_role("link", name="alert(1)").click()

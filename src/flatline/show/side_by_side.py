@@ -26,11 +26,12 @@ COLOURS = 6
 _BADGES = {"sick": "critical", "warning": "warning", "healthy": "good", "unknown": "warning"}
 
 
-def render(told: Comparison) -> str:
+def render(told: Comparison, bar: Markup | None = None) -> str:
     """The page as text.
 
     Args:
         told: What to show.
+        bar: What stands in the page's head, after our name.
     """
     sites, left = _sites(told)
     charts = _charts(told)
@@ -39,6 +40,7 @@ def render(told: Comparison) -> str:
         "compare.html.jinja",
         _script(),
         {"runs": [letter(i) for i in range(len(told.reports))], "charts": charts},
+        bar=bar or Markup(),
         told=told,
         headline=headline(told),
         sites=sites,

@@ -15,7 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from flatline.record.store import Overview
-from flatline.show import html
+from flatline.show import html, side_by_side
+from flatline.show.comparison import Comparison
 from flatline.show.plain import version
 from flatline.show.report import Report
 from flatline.show.text import clean, duration, named, number
@@ -53,6 +54,17 @@ def run(report: Report, stamp: str) -> str:
 def run_policy() -> str:
     """The policy of :func:`run`."""
     return _framed(html.policy(_live()))
+
+
+def comparison(reports: Sequence[Report]) -> str:
+    """The page that sets runs side by side."""
+    bar = Markup('\n  <a class="back" href="/">All runs</a>')
+    return side_by_side.render(Comparison(tuple(reports)), bar)
+
+
+def comparison_policy() -> str:
+    """What the policy that stands in the page of :func:`comparison` leaves open."""
+    return "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def listing(

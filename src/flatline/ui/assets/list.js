@@ -40,6 +40,55 @@ filter.value = new URL(location.href).searchParams.get("q") ?? "";
 filter.addEventListener("input", filtered);
 form.addEventListener("submit", (event) => event.preventDefault());
 
+// -- comparison: boxes only where they are asked for, of so many rows --------------------------------
+
+const choose = document.getElementById("choose");
+const compare = document.getElementById("compare");
+const chosen = new Set();
+const SIDE_BY_SIDE = 12;
+
+function link() {
+  const ids = [...chosen].map((id) => ["id", id]);
+  compare.href = `/compare?${new URLSearchParams(ids)}`;
+  compare.textContent = `Compare ${chosen.size} runs`;
+  compare.hidden = chosen.size < 2;
+  const full = chosen.size >= SIDE_BY_SIDE;
+  for (const box of document.querySelectorAll("#runs input")) box.disabled = full && !box.checked;
+}
+
+function addBox(row) {
+  const name = row.querySelector("a");
+  const id = new URL(name.href).searchParams.get("id");
+  const box = document.createElement("input");
+  box.type = "checkbox";
+  box.checked = chosen.has(id);
+  box.setAttribute("aria-label", `Compare ${name.textContent} ${id}`);
+  box.addEventListener("change", () => {
+    if (box.checked) chosen.add(id);
+    else chosen.delete(id);
+    link();
+  });
+  name.before(box, " ");
+}
+
+const chooses = () => choose.getAttribute("aria-pressed") === "true";
+
+function offer() {
+  const choosing = chooses();
+  if (!choosing) chosen.clear();
+  for (const row of rows()) {
+    const box = row.querySelector("input");
+    if (choosing && !box) addBox(row);
+    else if (!choosing) box?.remove();
+  }
+  link();
+}
+
+choose.addEventListener("click", () => {
+  choose.setAttribute("aria-pressed", !chooses());
+  offer();
+});
+
 // -- verdicts: judging takes time, so only those in sight, one after the other -------------------
 
 const waiting = new Set();
@@ -88,11 +137,12 @@ function renewRows(fresh) {
       following = old;
       continue;
     }
-    const focused = old?.contains(document.activeElement);
+    const focused = old?.contains(document.activeElement) && document.activeElement.tagName;
     if (old) old.replaceWith(row);
     else if (following) following.before(row);
     else document.querySelector("#runs tbody:last-of-type").append(row);
-    if (focused) row.querySelector("a").focus({ preventScroll: true });
+    if (chooses()) addBox(row);
+    if (focused) row.querySelector(focused).focus({ preventScroll: true });
     following = row;
   }
   for (const row of was.values()) row.remove();
@@ -104,6 +154,7 @@ function renew(next) {
   else document.getElementById("list").replaceWith(document.adoptNode(next.getElementById("list")));
   watch();
   pick();
+  offer();
 }
 
 let wanted = shown;
