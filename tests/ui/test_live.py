@@ -204,7 +204,7 @@ def test_the_list_is_filtered_by_any_of_its_words(visitor):
 def test_chosen_runs_are_set_side_by_side(visitor, growing):
     page = visitor.open()
     page.wait_for_selector("html[data-ready]")
-    page.get_by_role("button", name="Compare runs").click()
+    page.get_by_role("button", name="Select runs").click()
     page.get_by_role("checkbox", name="sick_mlp").check()
     assert page.locator("#compare").is_hidden()
     box = page.get_by_role("checkbox", name=growing.id)
