@@ -25,7 +25,14 @@ from flatline.ui.app import application
 from flatline.ui.runs import Runs
 
 HOST = "127.0.0.1:7557"
-ADDRESSES = ("/", "/events", "/run?id=a", "/run/events?id=a", "/run/verdict?id=a")
+ADDRESSES = (
+    "/",
+    "/events",
+    "/compare?id=a&id=b",
+    "/run?id=a",
+    "/run/events?id=a",
+    "/run/verdict?id=a",
+)
 
 
 @pytest.fixture
@@ -131,6 +138,20 @@ def test_the_page_of_a_run_is_its_report(path, store):
     assert "data-events" not in page.partition("<main>")[0]
 
 
+def test_runs_are_set_side_by_side(path, store):
+    for name in ("tiny", "sick_mlp"):
+        stored.put(store, recordings.ALL[name](), name)
+    reader = visitor(path)
+    page = reader.get("/compare?id=tiny&id=sick_mlp")
+    assert page.status_code == 200
+    assert "digits_mlp (tiny)" in page.text
+    assert "digits_mlp (sick_mlp)" in page.text
+    few, many = reader.get("/compare?id=tiny"), reader.get("/compare?" + "id=tiny&" * 13)
+    assert few.status_code == many.status_code == 400
+    assert "Expected 2 to 12 runs to compare, found 1." in few.text
+    assert reader.get("/compare?id=tiny&id=nobody").status_code == 404
+
+
 def test_a_page_is_built_again_only_when_more_is_stored(path, store):
     writer = stored.begin(store, recordings.running())
     runs = Runs(path)
@@ -153,7 +174,7 @@ def test_building_pages_leaves_a_training_its_time(path, store, monkeypatch):
     assert runs.pace(run) == 1.0
     runs.page(run)
     clock = iter([0.0, 3.0])
-    monkeypatch.setattr("flatline.ui.runs.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("flatline.ui.runs.time.thread_time", lambda: next(clock))
     runs._pages.clear()
     runs.page(run)
     assert runs.pace(run) == 12.0
@@ -212,7 +233,7 @@ def test_a_stream_tells_of_a_change_once_its_time_has_come(path, store, monkeypa
     address = f"/run/events?id={writer.id}"
     assert len(streamed(Runs(path), address, step, step, step)) == 3
     monkeypatch.setattr("flatline.ui.runs.PACE_SECONDS", 1e6)
-    assert len(streamed(Runs(path), address, step, step, step)) == 1
+    assert len(streamed(Runs(path), address, step, step, step)) == 2
     writer.close("finished")
 
 
@@ -262,7 +283,7 @@ def test_a_store_that_cannot_be_read_is_told_in_a_sentence(path, trouble):
     make, sentence = TROUBLES[trouble]
     make(path)
     reader = visitor(path)
-    for address in ("/", "/run?id=a", "/run/verdict?id=a"):
+    for address in ("/", "/run?id=a", "/run/verdict?id=a", "/compare?id=a&id=b"):
         answer = reader.get(address)
         assert answer.status_code == 503, address
         assert sentence in answer.text
@@ -307,12 +328,12 @@ def test_a_store_that_appears_later_is_shown(path):
 def test_an_unknown_run_and_an_unknown_page_are_told_in_a_sentence(path, store):
     reader = visitor(path)
     for address, sentence in (
-        ("/run?id=nobody", "expected the id of a run"),
+        ("/run?id=nobody", "Expected the id of a run"),
         ("/run/verdict?id=nobody", "expected the id of a run"),
-        ("/run", "expected the id of a run"),
-        ("/favicon.ico", "no such page"),
-        ("/run?id=%00%0a%1b%5b31m", "expected the id of a run"),
-        ("/../../etc/passwd", "no such page"),
+        ("/run", "Expected the id of a run"),
+        ("/favicon.ico", "There is no such page"),
+        ("/run?id=%00%0a%1b%5b31m", "Expected the id of a run"),
+        ("/../../etc/passwd", "There is no such page"),
     ):
         answer = reader.get(address)
         assert answer.status_code == 404, address
@@ -328,7 +349,7 @@ def test_a_fault_of_ours_is_told_in_a_sentence_and_logged(path, store, monkeypat
     for address in (f"/run?id={run}", f"/run/verdict?id={run}"):
         answer = visitor(path).get(address)
         assert answer.status_code == 500
-        assert "a fault inside flatline: ZeroDivisionError: boom" in answer.text
+        assert "fault inside flatline: ZeroDivisionError: boom" in answer.text
         assert "Traceback" not in answer.text
     assert len(caplog.records) == 2
 

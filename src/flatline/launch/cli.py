@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from flatline.errors import FlatlineError
+from flatline.launch.compare import compare
 from flatline.launch.examine import examine
 from flatline.launch.explain import explain
 from flatline.launch.options import say
@@ -58,7 +59,7 @@ def flatline() -> None:
     """Find dead neurons in PyTorch training runs."""
 
 
-for command in (run, report, explain, runs, examine, ui):
+for command in (run, report, explain, runs, compare, examine, ui):
     flatline.add_command(command)
 
 

@@ -24,9 +24,9 @@ PORT = 7557
 )
 @click.option("--open", "show", is_flag=True, help="Open the page in a browser.")
 def ui(store: Path, port: int, show: bool) -> None:
-    """Show stored runs, and follow running ones, on a page of this machine.
+    """Show runs on a live page.
 
-    Ctrl-C ends it.
+    It lists stored runs and follows those in progress, on this machine alone. Ctrl-C ends it.
     """
     if port > 65_535:
         raise click.BadParameter(f"expected a port up to 65535, found {port}", param_hint="--port")

@@ -18,6 +18,7 @@ from flatline.show import about, certain, costs, history, words
 from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
+from flatline.show.sketches import sketch
 from flatline.show.terminal import GROUPS, SITES, segments
 from flatline.show.text import named, number, percent, ranges
 
@@ -33,6 +34,7 @@ _STYLES = ("uplot/uPlot.min.css", "page/page.css")
 _SCRIPTS = (
     "page/data.js",
     "page/view.js",
+    "page/unit.js",
     "page/picture.js",
     "page/clock.js",
     "page/charts.js",
@@ -77,6 +79,7 @@ def render(report: Report, live: Live | None = None, bar: Markup | None = None) 
         costs=costs,
         charged=_charged(report),
         history=history,
+        sketch=sketch,
         words=words,
         marks=MARKS,
         shown={place for place, site in enumerate(report.sites) if id(site) in worst},
@@ -98,6 +101,32 @@ def policy(live: Live | None = None) -> str:
     """What the browser may do on the page: see :func:`rules`."""
     style, *scripts = _parts(live)
     return rules(tuple(scripts), (style,), connect=live is not None)
+
+
+def page(template: str, script: Markup, data: Any, **shown: Any) -> str:
+    """A page beside the report, in its look.
+
+    Args:
+        template: Its template, which extends ``base.html.jinja``.
+        script: What it runs.
+        data: What the script draws, in the types of JSON.
+        shown: What the template names.
+    """
+    style, theme, _ = look()
+    chart = _charts()
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=style,
+            theme=theme,
+            chart=chart,
+            script=script,
+            data=_embedded(data),
+            policy=rules((theme, chart, script), (style,), connect=False),
+            **shown,
+        )
+    )
 
 
 def notebook(report: Report) -> str:

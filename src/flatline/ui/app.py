@@ -18,6 +18,8 @@ from flatline.ui.runs import Runs
 
 _log = logging.getLogger("flatline")
 
+#: Runs that are compared, at most.
+SIDE_BY_SIDE = 12
 #: A list is renewed at most this often.
 LIST_SECONDS = 1.0
 
@@ -36,6 +38,7 @@ def application(runs: Runs, closing: Callable[[], bool] = lambda: False) -> ASGI
         Route("/run", site.run),
         Route("/run/events", site.run_events),
         Route("/run/verdict", site.verdict),
+        Route("/compare", site.compare),
     ]
     handlers = {404: _nothing_here, 405: _only_reading}
     return Guard(Starlette(routes=routes, exception_handlers=handlers))
@@ -66,14 +69,29 @@ class _Site:
 
     def run(self, request: Request) -> Response:
         run_id = _run_id(request)
+        return self._told(
+            f"show run {run_id!r}", lambda: self._runs.page(run_id), pages.run_policy()
+        )
+
+    def compare(self, request: Request) -> Response:
+        run_ids = request.query_params.getlist("id")
+        if not 2 <= len(run_ids) <= SIDE_BY_SIDE:
+            sentence = f"expected 2 to {SIDE_BY_SIDE} runs to compare, found {len(run_ids)}"
+            return _message("No comparison", sentence, 400)
+        return self._told(
+            "compare runs", lambda: self._runs.comparison(run_ids), pages.comparison_policy()
+        )
+
+    def _told(self, what: str, page: Callable[[], str], policy: str) -> Response:
+        """A page, or a sentence that says why there is none."""
         try:
-            return _page(self._runs.page(run_id), pages.run_policy())
+            return _page(page(), policy)
         except UnknownRunError as error:
             return _message("No such run", str(error), 404)
         except FlatlineError as error:
             return _message("No report", str(error), 503)
         except Exception as error:
-            return _message("No report", _fault(f"show run {run_id!r}", error), 500)
+            return _message("No report", _fault(what, error), 500)
 
     def verdict(self, request: Request) -> Response:
         run_id = _run_id(request)

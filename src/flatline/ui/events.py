@@ -44,7 +44,8 @@ async def _events(
         now = time.monotonic()
         event = await run_in_threadpool(_look, stamp)
         if event != told and now >= due:
-            told, due, beat = event, now + pace(), now
+            # The first event tells what a page that was just built shows already.
+            told, due, beat = event, now + pace() if told else now, now
             yield event
         elif now - beat >= BEAT_SECONDS:
             beat = now

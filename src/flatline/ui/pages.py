@@ -15,12 +15,13 @@ import jinja2
 from markupsafe import Markup
 
 from flatline.record.store import Overview
-from flatline.show import html
+from flatline.show import html, side_by_side
+from flatline.show.comparison import Comparison
 from flatline.show.plain import version
 from flatline.show.report import Report
 from flatline.show.text import clean, duration, named, number
 
-#: Runs listed; a browser needs a second for 10,000 rows.
+#: Runs listed at most.
 MANY = 2000
 NAME = 80
 #: Rows that a browser lays out together, once they come near the window.
@@ -53,6 +54,17 @@ def run(report: Report, stamp: str) -> str:
 def run_policy() -> str:
     """The policy of :func:`run`."""
     return _framed(html.policy(_live()))
+
+
+def comparison(reports: Sequence[Report]) -> str:
+    """The page that sets runs side by side."""
+    bar = Markup('\n  <a class="back" href="/">All runs</a>')
+    return side_by_side.render(Comparison(tuple(reports)), bar)
+
+
+def comparison_policy() -> str:
+    """What the policy that stands in the page of :func:`comparison` leaves open."""
+    return "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 def listing(
@@ -154,8 +166,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(named=named, number=number)
+    environment.filters.update(named=named, number=number, sentence=_sentence)
     return environment
+
+
+def _sentence(error: str) -> str:
+    """An error's words as they stand on a page."""
+    said = clean(error, 10 * NAME)
+    return f"{said[:1].upper()}{said[1:].rstrip('.')}."
 
 
 def _framed(policy: str) -> str:

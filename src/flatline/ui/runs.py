@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -20,10 +21,10 @@ from flatline.ui import pages
 from flatline.ui.pages import is_running
 
 #: Pages kept at most.
-KEPT = 16
+KEPT = 8
 #: A page of a run in progress is built at most this often.
 PACE_SECONDS = 1.0
-#: Nor does building it take more of the time than this.
+#: Nor does building it take a larger share of a processor's time.
 SHARE = 0.25
 
 
@@ -34,7 +35,7 @@ class Page:
     Attributes:
         text: The page.
         stamp: The stamp of the run that it shows; see :meth:`flatline.record.store.Store.stamp`.
-        seconds: What it took to build it.
+        seconds: Time of the processor that it took to build it.
     """
 
     text: str
@@ -106,19 +107,31 @@ class Runs:
                 build(self._store().load(run_id), units=0, thresholds=self._thresholds)
             )
 
+    def comparison(self, run_ids: Sequence[str]) -> str:
+        """The page that sets runs side by side; the others are compared with the first.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            StoreError: The store cannot be read.
+        """
+        with self._building:
+            return pages.comparison([self._report(run_id) for run_id in run_ids])
+
     def verdicts(self) -> dict[str, str]:
         """The verdicts that are known by now."""
         return dict(self._verdicts)
 
     def _build(self, run_id: str) -> Page:
-        began = time.perf_counter()
-        store = self._store()
-        stamp = store.stamp(run_id)  # first: what is written meanwhile asks for another page
-        recording = store.load(run_id)
+        began = time.thread_time()
+        stamp = self.stamp(run_id)  # first: what is written meanwhile asks for another page
+        text = pages.run(self._report(run_id), stamp)
+        return Page(text, stamp, time.thread_time() - began)
+
+    def _report(self, run_id: str) -> Report:
+        recording = self._store().load(run_id)
         report = build(recording, store=self._named, thresholds=self._thresholds)
         self._judge(report)
-        text = pages.run(report, stamp)
-        return Page(text, stamp, time.perf_counter() - began)
+        return report
 
     def _judge(self, report: Report) -> str:
         verdict = words.verdict(report)

@@ -20,7 +20,10 @@ function follow(address, changed, say) {
     if (source || over || document.hidden) return;
     source = new EventSource(address);
     source.addEventListener("open", () => say("live"));
-    source.addEventListener("changed", (event) => changed(JSON.parse(event.data)));
+    source.addEventListener("changed", (event) => {
+      say("live");
+      changed(JSON.parse(event.data));
+    });
     source.addEventListener("trouble", (event) => say("trouble", JSON.parse(event.data)));
     source.addEventListener("error", () => {
       say("lost");

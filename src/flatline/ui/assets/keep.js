@@ -21,9 +21,9 @@ function find(path) {
   return at?.tagName === path?.tag ? at : null;
 }
 
-/** What must not move: what has the focus, where it can be seen, else what lies at the top. */
+/** What must not move: what has the focus, where it can be seen, else what begins near the top. */
 function anchor() {
-  const edge = document.querySelector("header.top").getBoundingClientRect().bottom + 1;
+  const edge = Math.max(document.querySelector("header.top").getBoundingClientRect().bottom, 0);
   const { activeElement } = document;
   const focused = main.contains(activeElement) && activeElement.getBoundingClientRect();
   if (focused && focused.bottom > edge && focused.top < innerHeight)
@@ -31,7 +31,8 @@ function anchor() {
   let found = null;
   for (const part of main.querySelectorAll("[id], .chart")) {
     const { top, height } = part.getBoundingClientRect();
-    if (height && top <= edge) found = { path: pathTo(part), top };
+    const away = Math.abs(top - edge);
+    if (height && !(away >= found?.away)) found = { path: pathTo(part), top, away };
   }
   return found;
 }
@@ -48,8 +49,10 @@ function keep() {
   return {
     kinds: [...view.kinds].map((kind) => data.kinds[kind].name),
     site: view.site === null ? null : data.sites[view.site].name,
-    pictures: new Map(pictures.map(keepPicture)),
+    pictures: new Map(pictures.filter(({ width }) => width).map(keepPicture)),
+    address: location.href,
     all: document.getElementById("all-sites")?.hidden,
+    shown: pictures.filter(({ element }) => !element.hidden).map(({ site }) => site.name),
     range: clock.range === WHOLE ? null : clock.range,
     step: clock.step,
     page: units?.page,
@@ -61,13 +64,17 @@ function keep() {
 }
 
 function restorePictures() {
+  for (const { element, site } of pictures)
+    if (kept.all || kept.shown.includes(site.name)) element.hidden = false;
+  if (kept.all) document.getElementById("all-sites")?.setAttribute("hidden", "");
   for (const picture of pictures) {
     const was = kept.pictures.get(picture.site.name);
-    if (!was) continue;
     picture.layout();
+    if (!was || !picture.width) continue;
     picture.focus = Math.min(Math.floor(was.first / picture.per), picture.cells - 1);
     if (was.open) picture.open();
   }
+  history.replaceState(null, "", kept.address); // cards that open name themselves in it
 }
 
 function restoreChoices() {
@@ -90,7 +97,6 @@ function restorePlace() {
 
 function restore() {
   for (const path of kept.opened) find(path)?.setAttribute("open", "");
-  if (kept.all) document.getElementById("all-sites")?.click();
   restorePictures();
   restoreChoices();
   repaint(); // at once, not when sizes are observed: the place depends on all heights

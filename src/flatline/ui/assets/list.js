@@ -4,6 +4,7 @@ addThemeSwitch(() => {}, {});
 
 const LIST_MS = 1500;
 const state = document.getElementById("following");
+const form = document.getElementById("filter-form");
 const filter = document.getElementById("filter");
 const count = document.getElementById("count");
 let shown = state.dataset.stamp;
@@ -21,6 +22,7 @@ function pick() {
     found += !row.hidden;
   }
   const all = rows().length;
+  form.hidden = all === 0;
   const noun = all === 1 ? "run" : "runs";
   const said = `${words.length ? `${found.toLocaleString("en")} of ` : ""}${all.toLocaleString("en")} ${noun}`;
   if (count.textContent !== said) count.textContent = said;
@@ -36,7 +38,56 @@ function filtered() {
 
 filter.value = new URL(location.href).searchParams.get("q") ?? "";
 filter.addEventListener("input", filtered);
-document.getElementById("filter-form").addEventListener("submit", (event) => event.preventDefault());
+form.addEventListener("submit", (event) => event.preventDefault());
+
+// -- comparison: boxes only where they are asked for, of so many rows --------------------------------
+
+const choose = document.getElementById("choose");
+const compare = document.getElementById("compare");
+const chosen = new Set();
+const SIDE_BY_SIDE = 12;
+
+function link() {
+  const ids = [...chosen].map((id) => ["id", id]);
+  compare.href = `/compare?${new URLSearchParams(ids)}`;
+  compare.textContent = `Compare ${chosen.size} runs`;
+  compare.hidden = chosen.size < 2;
+  const full = chosen.size >= SIDE_BY_SIDE;
+  for (const box of document.querySelectorAll("#runs input")) box.disabled = full && !box.checked;
+}
+
+function addBox(row) {
+  const name = row.querySelector("a");
+  const id = new URL(name.href).searchParams.get("id");
+  const box = document.createElement("input");
+  box.type = "checkbox";
+  box.checked = chosen.has(id);
+  box.setAttribute("aria-label", `Compare ${name.textContent} ${id}`);
+  box.addEventListener("change", () => {
+    if (box.checked) chosen.add(id);
+    else chosen.delete(id);
+    link();
+  });
+  name.before(box, " ");
+}
+
+const chooses = () => choose.getAttribute("aria-pressed") === "true";
+
+function offer() {
+  const choosing = chooses();
+  if (!choosing) chosen.clear();
+  for (const row of rows()) {
+    const box = row.querySelector("input");
+    if (choosing && !box) addBox(row);
+    else if (!choosing) box?.remove();
+  }
+  link();
+}
+
+choose.addEventListener("click", () => {
+  choose.setAttribute("aria-pressed", !chooses());
+  offer();
+});
 
 // -- verdicts: judging takes time, so only those in sight, one after the other -------------------
 
@@ -86,11 +137,12 @@ function renewRows(fresh) {
       following = old;
       continue;
     }
-    const focused = old?.contains(document.activeElement);
+    const focused = old?.contains(document.activeElement) && document.activeElement.tagName;
     if (old) old.replaceWith(row);
     else if (following) following.before(row);
     else document.querySelector("#runs tbody:last-of-type").append(row);
-    if (focused) row.querySelector("a").focus({ preventScroll: true });
+    if (chooses()) addBox(row);
+    if (focused) row.querySelector(focused).focus({ preventScroll: true });
     following = row;
   }
   for (const row of was.values()) row.remove();
@@ -102,6 +154,7 @@ function renew(next) {
   else document.getElementById("list").replaceWith(document.adoptNode(next.getElementById("list")));
   watch();
   pick();
+  offer();
 }
 
 let wanted = shown;

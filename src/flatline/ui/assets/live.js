@@ -1,19 +1,24 @@
 // Follows a run: when more of it is stored the page's contents are replaced and built anew.
 
+/** A scroll that moves by itself, as to a part of the page, has ended after so long a rest. */
+const SCROLL_MS = 150;
+
 const bar = document.getElementById("following");
 let page = build();
 let shown = bar.dataset.stamp;
 let wanted = shown;
 let asking = false;
+// What the reader is in the midst of.
 let pressed = false;
+let scrolling = null;
 
-/** Whether the reader is in the midst of something that new contents would break off. */
+/** Whether new contents would break off what the reader selects. */
 function busy() {
   const main = document.querySelector("main");
   const selection = getSelection();
-  const selects = !selection.isCollapsed && selection.intersectsNode?.(main) !== false;
+  const selects = !selection.isCollapsed && main.contains(selection.anchorNode);
   const chooses = CSS.supports("selector(:open)") && main.querySelector("select:open") !== null;
-  return pressed || chooses || (selects && main.contains(selection.anchorNode));
+  return pressed || selects || chooses;
 }
 
 function replace(next) {
@@ -32,7 +37,7 @@ function replace(next) {
 }
 
 async function update() {
-  if (asking || wanted === shown) return;
+  if (asking || scrolling || wanted === shown) return;
   if (busy()) {
     tellState(bar, "held");
     return;
@@ -41,6 +46,7 @@ async function update() {
   const answered = wanted;
   try {
     const next = await ask(location.pathname + location.search);
+    if (next && scrolling) return;
     if (next && busy()) {
       tellState(bar, "held");
       return;
@@ -71,12 +77,21 @@ const following =
   );
 
 if (following) {
-  document.addEventListener("pointerdown", () => (pressed = true));
-  for (const released of ["pointerup", "pointercancel"])
+  document.addEventListener("pointerdown", ({ target }) => {
+    pressed = target.closest("select") === null; // whose list may swallow the release
+  });
+  for (const released of ["pointerup", "pointercancel", "contextmenu"])
     document.addEventListener(released, () => {
       pressed = false;
       setTimeout(update); // what the release does comes first
     });
+  document.addEventListener("scroll", () => {
+    clearTimeout(scrolling);
+    scrolling = setTimeout(() => {
+      scrolling = null;
+      update();
+    }, SCROLL_MS);
+  });
   for (const ended of ["selectionchange", "change", "focusout"])
     document.addEventListener(ended, () => setTimeout(update));
 }

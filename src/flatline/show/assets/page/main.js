@@ -38,17 +38,8 @@ function drawLegend() {
 }
 
 function addCopyButtons() {
-  for (const code of document.querySelectorAll(".commands code")) {
-    const button = make(
-      "button",
-      {
-        type: "button",
-        "aria-label": `Copy ${code.textContent}`,
-        onclick: () => copy(code.textContent, button),
-      },
-      "Copy",
-    );
-    code.after(" ", button);
+  for (const code of document.querySelectorAll(".commands code, .command code")) {
+    code.replaceWith(...copyable(code.textContent));
   }
 }
 
