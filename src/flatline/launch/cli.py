@@ -20,6 +20,7 @@ from flatline.launch.options import say
 from flatline.launch.report import report
 from flatline.launch.run import run
 from flatline.launch.runs import runs
+from flatline.launch.trial import trial
 
 INTERRUPTED = 130
 
@@ -57,7 +58,7 @@ def flatline() -> None:
     """Find dead neurons in PyTorch training runs."""
 
 
-for command in (run, report, explain, runs, examine):
+for command in (run, report, explain, runs, examine, trial):
     flatline.add_command(command)
 
 
