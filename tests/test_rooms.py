@@ -14,7 +14,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: What must be loaded without torch, and what even without the libraries that read the
 #: environment when they are loaded: a program under ``flatline run`` may set it first.
-WITHOUT_TORCH = ("errors", "activations", "diagnose", "record", "show", "api", "session", "launch")
+WITHOUT_TORCH = (
+    *("errors", "activations", "diagnose", "record", "trials", "show", "api", "session", "launch"),
+)
 BEFORE_THE_PROGRAM = (
     "flatline.__main__",
     "flatline.api",

@@ -307,8 +307,9 @@ class Runner:
         )
 
     def _not_stored(self, ended: Ended) -> StoreError:
-        if ended.words.startswith(_OURS):
-            return StoreError(ended.words.removeprefix(_OURS))
+        _, ours, why = ended.words.partition(": expected ")
+        if ours:  # the run itself has said what is wrong with the store
+            return StoreError(f"expected {why}")
         found = f": {ended.words}" if ended.words else ""
         return StoreError(
             f"expected the run {ended.job.run!r} in {self._work.store}, found it missing or "
