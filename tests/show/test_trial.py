@@ -66,7 +66,7 @@ def rich_trial() -> Trial:
             0.1,
             failed={1: "still ran after 600 s, its time limit"},
         ),
-        left_out={"warmup=100": "the first 4 were taken; name it with --treat to try it"},
+        left_out={"warmup=100": "the first 4 were taken; name it to have it tried"},
         notes=("3 of 15 runs were kept from an earlier call; --fresh repeats them",),
         store="runs of mine.db",
     )

@@ -193,7 +193,7 @@ def test_prescriptions_are_taken_in_turn_the_most_severe_first():
 
     assert [*map(str, taken)] == ["lr=x0.1", "init=lsuv", "clip=norm:1.0", "init=he"]
     assert left_out == {
-        "norm=batch": "the first 4 were taken; name it with --treat to try it",
+        "norm=batch": "the first 4 were taken; name it to have it tried",
         "look at the data": "flatline has no treatment of this name",
     }
 

@@ -157,9 +157,9 @@ class _Page(Sheet):
         trial = self.trial
         style = _STYLE[BETTER] if trial.best is not None else "bold"
         steps = "" if trial.max_steps is None else f", {count(trial.max_steps, 'step')} each"
+        program = f"{clean(trial.program, 60)}: " if trial.program else ""
         facts = (
-            f"{clean(trial.program, 60)}: {count(len(trial.arms), 'arm')} on "
-            f"{count(len(trial.seeds), 'seed')}{steps}"
+            f"{program}{count(len(trial.arms), 'arm')} on {count(len(trial.seeds), 'seed')}{steps}"
         )
         return Group(self.text(headline(trial), style), self.text(facts, "dim"))
 
@@ -183,11 +183,12 @@ class _Page(Sheet):
             what = f"{clean(trial.objective)} over the last tenth of its readings"
         larger = "larger" if trial.maximise else "smaller"
         said = f"Compared is {what}; {larger} is better."
-        if len(trial.arms) > 1:
+        tried = len(trial.arms) - 1
+        if tried:
             said += (
-                " Difference: arm less control on the same seed, with the 95 % interval of its "
-                f"mean, wide enough for all {len(trial.arms) - 1} together."
+                " Difference: arm less control on the same seed, with the 95 % interval of its mean"
             )
+            said += f", wide enough for all {tried} together." if tried > 1 else "."
         return said
 
     def beside(self) -> RenderableType:
@@ -215,11 +216,11 @@ class _Page(Sheet):
             for seed, why in arm.failed.items():
                 yield f"{clean(arm.treatment)}, seed {seed}: {clean(why)}"
 
-    def commands(self) -> RenderableType:
-        lines = []
+    def commands(self) -> RenderableType | None:
+        lines: list[RenderableType] = []
         for command, why in _commands(self.trial):
             lines += [self.text(f"# {why}", "dim"), Text(command, "cyan")]
-        return self.section("Next", *lines)
+        return self.section("Next", *lines) if lines else None
 
 
 def _commands(trial: Result) -> Iterator[tuple[str, str]]:

@@ -88,7 +88,7 @@ class Work:
         return shlex.join(self.argv)
 
     def job(self, arm: Arm, seed: int) -> Job:
-        """One run of the program."""
+        """One run of the program; no command where there is no program."""
         run = f"trial {self.key} {arm} seed {seed}"
         steps = [] if self.max_steps is None else ["--max-steps", str(self.max_steps)]
         treated = [word for one in arm.treatments for word in ("--apply", str(one))]
@@ -96,7 +96,7 @@ class Work:
             *("-m", "flatline", "run", "--quiet", "--store", str(self.store), "--name", run),
             *("--seed-offset", str(seed), *steps, *treated, "--", *self.argv),
         )
-        return Job(str(arm), seed, run, command)
+        return Job(str(arm), seed, run, command if self.argv else ())
 
     @property
     def key(self) -> str:
@@ -113,7 +113,7 @@ class Work:
 
 def _content(argv: Sequence[str]) -> str:
     try:
-        return hashlib.sha256(Path(argv[0]).read_bytes()).hexdigest()
+        return hashlib.sha256(Path(*argv[:1]).read_bytes()).hexdigest()
     except OSError:  # a module, or a directory
         return ""
 

@@ -38,7 +38,7 @@ def prescribed(
         if len(taken) < most:
             taken[arm] = None
         else:
-            left_out[str(arm)] = f"the first {most} were taken; name it with --treat to try it"
+            left_out[str(arm)] = f"the first {most} were taken; name it to have it tried"
     return tuple(taken), left_out
 
 

@@ -159,7 +159,9 @@ class Result:
             "why": "" if compared is None else compared.why,
             "stopped": arm.stopped,
             "failed": [{"seed": seed, "why": why} for seed, why in arm.failed.items()],
-            "stored": [arm.runs[seed].run if seed in arm.runs else None for seed in self.seeds],
+            "stored": [arm.runs[seed].run if seed in arm.runs else None for seed in self.seeds]
+            if self.program or self.store
+            else [],
         }
 
 

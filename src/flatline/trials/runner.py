@@ -279,8 +279,8 @@ class Runner:
         notes = remarks(table, self._objective) if arms else []
         if not arms:
             notes.append(
-                "the control's findings prescribe nothing that can be applied; name a treatment "
-                "with --treat"
+                "the control's findings prescribe nothing that can be applied; name the treatments "
+                "to try"
             )
         if self._kept:
             notes.append(
@@ -301,9 +301,10 @@ class Runner:
 
     def _no_control(self) -> UsageError:
         why = next(why for (arm, _), why in self._failed.items() if arm == CONTROL)
+        title = self._work.title
+        advice = f"try it with flatline run {title}" if title else "correct this first"
         return UsageError(
-            f"expected the untreated program to train, found that it failed: {why}; try it with "
-            f"flatline run {self._work.title}"
+            f"expected the untreated training to run, found that it failed: {why}; {advice}"
         )
 
     def _not_stored(self, ended: Ended) -> StoreError:
@@ -333,12 +334,14 @@ class Runner:
 
 def _reason(ended: Ended) -> str:
     """Why a run failed, as far as its exit status and last words tell."""
+    words = ended.words.removeprefix(_OURS)
+    if not ended.job.command:  # no process of its own
+        return words
     status = ended.status or 0
     how = f"ended with status {status}"
     if status > 128:
         with contextlib.suppress(ValueError):
             how = f"was ended by {signal.Signals(status - 128).name}"
-    words = ended.words.removeprefix(_OURS)
     where = f"; its output is in {os.path.relpath(ended.log)}" if ended.log else ""
     return f"{how}{f': {words}' if words else ''}{where}"
 
