@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 LOGS = "trials"
 
 
-def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Take a time limit.
+def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Take a number above 0.
 
     Raises:
-        click.BadParameter: The value is no number above 0.
+        click.BadParameter: The value is none.
     """
     if value is None:
         return None
@@ -33,7 +33,7 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
         if 0 < float(value) < float("inf"):
             return float(value)
     raise click.BadParameter(
-        f"expected seconds above 0, found {value!r}; write for example --timeout 600"
+        f"expected a number above 0, found {value!r}; write for example {param.opts[0]} 1"
     )
 
 
@@ -88,11 +88,22 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
     "--jobs",
     callback=options.whole_number(1),
     metavar="N",
-    default="1",
-    show_default=True,
-    help="Runs at once.",
+    help="Runs at once. Left out: 1, or with Ray all that it has room for.",
 )
-@click.option("--timeout", callback=seconds, metavar="SECONDS", help="Time limit of each run.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Who carries runs out: this machine, or a Ray cluster that shares its files.",
+)
+@click.option(
+    "--cpus-per-arm", callback=amount, metavar="N", help="Cores that Ray keeps for a run, 1 if not."
+)
+@click.option(
+    "--gpus-per-arm", callback=amount, metavar="N", help="GPUs that Ray keeps for a run, 0 if not."
+)
+@click.option("--timeout", callback=amount, metavar="SECONDS", help="Time limit of each run.")
 @click.option("--halving", is_flag=True, help="Give up the worse half of the arms after each seed.")
 @click.option("--fresh", is_flag=True, help="Repeat runs that an earlier call has finished.")
 @options.store_option
@@ -107,7 +118,10 @@ def trial(
     max_steps: int | None,
     objective: str,
     maximise: bool | None,
-    jobs: int,
+    jobs: int | None,
+    engine: str,
+    cpus_per_arm: float | None,
+    gpus_per_arm: float | None,
     timeout: float | None,
     halving: bool,
     fresh: bool,
@@ -124,22 +138,21 @@ def trial(
     """
     argv = _program(is_module, command)
     from flatline.show.trial import show
-    from flatline.trials.engine import LocalEngine
     from flatline.trials.plan import Work, arms
     from flatline.trials.runner import Runner
 
     chosen = arms(treat) if treat else None
-    engine: Engine = LocalEngine(jobs, timeout, store.parent / LOGS)
+    thresholds = settings.thresholds()
     runner = Runner(
         Work(argv, store, max_steps),
-        engine,
+        _engine(engine, jobs, timeout, store.parent / LOGS, cpus_per_arm, gpus_per_arm),
         range(seed_offset, seed_offset + seeds),
         arms=chosen,
         objective=objective,
         maximise=maximise,
         halving=halving,
         fresh=fresh,
-        thresholds=settings.thresholds(),
+        thresholds=thresholds,
         store=options.named(store),
     )
     try:
@@ -178,6 +191,35 @@ def _program(is_module: bool, command: tuple[str, ...]) -> tuple[str, ...]:
         )
     program.check()
     return (*(["-m"] if is_module else []), *command)
+
+
+def _engine(
+    name: str,
+    jobs: int | None,
+    timeout: float | None,
+    logs: Path,
+    cpus: float | None,
+    gpus: float | None,
+) -> Engine:
+    """Who carries the runs out.
+
+    Raises:
+        UsageError: Ray is asked for and not there, or asked for resources without Ray.
+    """
+    if name == "ray":
+        from flatline.trials.cluster import RayEngine
+
+        return RayEngine(
+            jobs, timeout, logs, cpus=1 if cpus is None else cpus, gpus=0 if gpus is None else gpus
+        )
+    if cpus is not None or gpus is not None:
+        raise UsageError(
+            "expected --engine ray with --cpus-per-arm or --gpus-per-arm, found --engine local; "
+            "use --jobs to say how many runs share this machine"
+        )
+    from flatline.trials.engine import LocalEngine
+
+    return LocalEngine(jobs or 1, timeout, logs)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -18,6 +19,17 @@ from flatline.trials.plan import Job
 _TAIL = 4096
 
 
+#: Looked up before any fork: a forked child must not load libraries.
+_PRCTL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end this process when the trial is killed, which can tidy up nothing then."""
+    assert _PRCTL is not None
+    _PRCTL(_PDEATHSIG, signal.SIGKILL)
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a run's process ended.
@@ -27,12 +39,14 @@ class Ended:
         status: Its exit status, as a shell gives it; ``None`` where the time limit ended it.
         words: The last line that it printed.
         log: Where all that it printed is; ``None`` where that was not kept.
+        fault: Why the engine could not carry it out; empty where it could.
     """
 
     job: Job
     status: int | None
     words: str = ""
     log: str | None = None
+    fault: str = ""
 
 
 @dataclass
@@ -43,6 +57,7 @@ class Running:
         job: Which run.
         log: Where what it prints goes.
         environment: Variables that are set for it.
+        folder: Its working directory; the present one when left out.
 
     Raises:
         StoreError: The log cannot be written.
@@ -51,6 +66,7 @@ class Running:
     job: Job
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    folder: str | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -69,7 +85,9 @@ class Running:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **self.environment},
+                cwd=self.folder,
                 start_new_session=True,
+                preexec_fn=_die_with_parent if _PRCTL is not None else None,
             )
 
     def wait(self, limit: float | None) -> Ended:

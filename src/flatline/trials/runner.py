@@ -211,6 +211,9 @@ class Runner:
         """Learn what a run says, or why it says nothing."""
         place = (ended.job.arm, ended.job.seed)
         seconds = time.monotonic() - self.progress.cells[place].since
+        if ended.fault:
+            self._fails(place, ended.fault, seconds)
+            return
         recording = self._load(ended.job)
         if recording is None or (ended.status == 0 and recording.facts["status"] != "finished"):
             raise self._not_stored(ended)
