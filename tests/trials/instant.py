@@ -17,13 +17,14 @@ Ends = Callable[[str, int], float]
 
 
 class InstantEngine:
-    """Runs whose loss falls from 4 to an end, handed back in any order."""
+    """Runs whose loss falls from a beginning to an end, handed back in any order."""
 
-    def __init__(self, store: Path, ends: Ends, slots: int = 3) -> None:
+    def __init__(self, store: Path, ends: Ends, begin: Ends, slots: int = 3) -> None:
         self.slots = slots
         self.jobs: list[Job] = []
         self.closed = False
-        self._store, self._ends, self._under_way = store, ends, []
+        self._store, self._ends, self._begin = store, ends, begin
+        self._under_way: list[Job] = []
         self._random = random.Random(0)
 
     def start(self, job: Job) -> None:
@@ -41,7 +42,8 @@ class InstantEngine:
         except Exception as error:
             writer.close("failed")
             return Ended(job, 1, f"{type(error).__name__}: {error}")
-        rows = [(s, end + (4 - end) * max(0.0, 1 - s / 40), 0.1, 1.0) for s in range(STEPS)]
+        begin = self._begin(job.arm, job.seed)
+        rows = [(s, end + (begin - end) * max(0.0, 1 - s / 40), 0.1, 1.0) for s in range(STEPS)]
         writer.steps(rows)
         if end != end:
             writer.note(0, "nonfinite", {"what": "loss"})
@@ -53,10 +55,15 @@ class InstantEngine:
 
 
 def runner(
-    folder: Path, ends: Ends, treat: Sequence[str] | None, seeds: int = 3, **more
+    folder: Path,
+    ends: Ends,
+    treat: Sequence[str] | None,
+    seeds: int = 3,
+    begin: Ends = lambda arm, seed: 4.0,
+    **more,
 ) -> tuple[Runner, InstantEngine]:
     """A trial of a program that does not exist."""
     store = folder / "runs.db"
-    engine = InstantEngine(store, ends)
+    engine = InstantEngine(store, ends, begin)
     chosen = None if treat is None else arms(treat)
     return Runner(Work(("train.py",), store, 50), engine, range(seeds), arms=chosen, **more), engine

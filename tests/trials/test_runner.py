@@ -139,6 +139,20 @@ def test_a_control_that_ignores_seeds_is_named(tmp_path):
     assert "the program ignores seeds" in result.notes[0]
 
 
+def differently(arm: str, seed: int) -> float:
+    return 4.0 if arm == "control" else 4.1
+
+
+def test_a_program_whose_random_numbers_no_seed_reaches_is_named(tmp_path):
+    trial, _ = runner(tmp_path, ends, ["init=he", "lr=x0.1"], begin=differently)
+    notes = trial.run().notes
+
+    assert notes[0].startswith("runs of the control and of lr=x0.1 begin with different losses")
+    # A treatment of the model may well change the first loss.
+    other, _ = runner(tmp_path / "a", ends, ["init=he"], begin=differently)
+    assert other.run().notes == ()
+
+
 def test_one_seed_gives_no_interval_and_says_so(tmp_path):
     trial, _ = runner(tmp_path, ends, ["lr=x0.1"], seeds=1)
     result = trial.run()

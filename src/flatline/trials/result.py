@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flatline.trials.measures import Measures
-from flatline.trials.plan import CONTROL
+from flatline.trials.plan import CONTROL, arms
 from flatline.trials.statistics import (
     BETTER,
     CONFIDENCE,
@@ -18,6 +18,11 @@ from flatline.trials.statistics import (
     middle,
     seeds_change_nothing,
 )
+
+#: Relative difference of two first losses that rounding may explain, as on a GPU.
+ROUNDING = 1e-3
+#: Homes of treatments that leave the model's first pass as it is.
+STEP_HOMES = ("flatline.treatments.steps", "flatline.treatments.clipping")
 
 
 @dataclass(frozen=True)
@@ -165,14 +170,14 @@ class Result:
         }
 
 
-def ranked(arms: Sequence[ArmResult], maximise: bool) -> tuple[ArmResult, ...]:
+def ranked(table: Sequence[ArmResult], maximise: bool) -> tuple[ArmResult, ...]:
     """Compared with the control among them, the best first.
 
     An arm that is better stands before the control, one that is worse after it, whatever their
     means; the others stand by their difference, those without any last.
     """
-    control = next(arm for arm in arms if arm.is_control)
-    others = {arm.treatment: arm for arm in arms if not arm.is_control}
+    control = next(arm for arm in table if arm.is_control)
+    others = {arm.treatment: arm for arm in table if not arm.is_control}
     found = compare(
         control.objectives,
         {name: arm.objectives for name, arm in others.items()},
@@ -196,9 +201,9 @@ def _rank(arm: ArmResult, maximise: bool) -> tuple[int, float]:
     return group, -compared.difference if maximise else compared.difference
 
 
-def remarks(arms: Sequence[ArmResult], objective: str) -> list[str]:
+def remarks(table: Sequence[ArmResult], objective: str) -> list[str]:
     """What limits what a trial says, as far as its runs tell."""
-    control = next(arm for arm in arms if arm.is_control)
+    control = next(arm for arm in table if arm.is_control)
     values = list(control.objectives.values())
     said = []
     if seeds_change_nothing(values):
@@ -208,10 +213,34 @@ def remarks(arms: Sequence[ArmResult], objective: str) -> list[str]:
         )
     elif len(values) < 2:
         said.append("an interval needs the control on two seeds at least, and three to be of use")
-    steps = {one.steps for arm in arms for one in arm.runs.values()}
+    if begins := _unpaired(control, table):
+        said.append(
+            f"runs of the control and of {begins} begin with different losses on the same seed: "
+            "the program draws numbers that no seed reaches, so pairs have less in common"
+        )
+    steps = {one.steps for arm in table for one in arm.runs.values()}
     if len(steps) > 1:
         said.append(
             f"runs took {min(steps):,} to {max(steps):,} steps; stop all at the same one with "
             "--max-steps"
         )
     return said
+
+
+def _unpaired(control: ArmResult, others: Sequence[ArmResult]) -> str:
+    """An arm that begins differently from the control though it is treated in its steps alone."""
+    for arm in others:
+        if arm.is_control or not _acts_on_steps(arm.treatment):
+            continue
+        for seed, run in arm.runs.items():
+            first = control.runs[seed].untrained if seed in control.runs else None
+            if first is None or run.untrained is None:
+                continue
+            if not math.isclose(first, run.untrained, rel_tol=ROUNDING, abs_tol=ROUNDING):
+                return arm.treatment
+    return ""
+
+
+def _acts_on_steps(arm: str) -> bool:
+    (parsed,) = arms([arm])
+    return all(one.method.home in STEP_HOMES for one in parsed.treatments)
