@@ -140,6 +140,15 @@ def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
     )
 
 
+def test_seeds_that_fail_alike_are_told_together():
+    why = "ended with status 1: no room; its output is in seed-{}.log"
+    failed = {0: why.format(0), 1: "still ran after 9 s, its time limit", 2: why.format(2)}
+    said = str(trial(arm("norm=batch", (None,) * 3, 0.0, failed=failed))).splitlines()
+
+    assert "  norm=batch, seeds 0, 2: ended with status 1: no room; its output is in" in said
+    assert "  norm=batch, seed 1: still ran after 9 s, its time limit" in said
+
+
 def test_a_notebook_shows_names_as_text():
     given = trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02))
     shown = replace(given, objective="<b>")._repr_html_()

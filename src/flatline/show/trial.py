@@ -17,7 +17,7 @@ from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, measured, percent
 from flatline.trials.measures import LOSS
 from flatline.trials.plan import arms
-from flatline.trials.result import ArmResult, Result
+from flatline.trials.result import OUTPUT, ArmResult, Result
 from flatline.trials.statistics import BETTER, UNDECIDED, WORSE
 
 WIDTH = 80
@@ -213,14 +213,24 @@ class _Page(Sheet):
                 yield f"{clean(arm.treatment)}: {arm.comparison.why}"
             if arm.stopped:
                 yield f"{clean(arm.treatment)}: given up {arm.stopped}"
-            for seed, why in arm.failed.items():
-                yield f"{clean(arm.treatment)}, seed {seed}: {clean(why)}"
+            for seeds, why in _failures(arm):
+                yield f"{clean(arm.treatment)}, {seeds}: {clean(why)}"
 
     def commands(self) -> RenderableType | None:
         lines: list[RenderableType] = []
         for command, why in _commands(self.trial):
             lines += [self.text(f"# {why}", "dim"), Text(command, "cyan")]
         return self.section("Next", *lines) if lines else None
+
+
+def _failures(arm: ArmResult) -> Iterator[tuple[str, str]]:
+    """Seeds that failed alike, with what is known of the first."""
+    alike: dict[str, list[int]] = {}
+    for seed, why in arm.failed.items():
+        alike.setdefault(why.partition(OUTPUT)[0], []).append(seed)
+    for seeds in alike.values():
+        noun = "seed" if len(seeds) == 1 else "seeds"
+        yield f"{noun} {', '.join(map(str, seeds))}", arm.failed[seeds[0]]
 
 
 def _commands(trial: Result) -> Iterator[tuple[str, str]]:

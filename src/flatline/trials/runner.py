@@ -23,7 +23,7 @@ from flatline.trials.measures import LOSS, Measures, measure
 from flatline.trials.plan import CONTROL, Arm, Job, Work
 from flatline.trials.prescribe import prescribed
 from flatline.trials.process import Ended
-from flatline.trials.result import ArmResult, Result, ranked, remarks
+from flatline.trials.result import OUTPUT, ArmResult, Result, ranked, remarks
 
 #: Seconds between two looks at what else is to be done while runs are under way.
 PATIENCE = 60.0
@@ -345,7 +345,7 @@ def _reason(ended: Ended) -> str:
     if status > 128:
         with contextlib.suppress(ValueError):
             how = f"was ended by {signal.Signals(status - 128).name}"
-    where = f"; its output is in {os.path.relpath(ended.log)}" if ended.log else ""
+    where = f"{OUTPUT}{os.path.relpath(ended.log)}" if ended.log else ""
     return f"{how}{f': {words}' if words else ''}{where}"
 
 
