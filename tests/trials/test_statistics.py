@@ -102,9 +102,12 @@ def test_a_program_that_ignores_seeds_has_no_intervals():
 def test_differences_without_spread_prove_nothing():
     """Nulls of an accuracy in steps of 1/N agree on three seeds in 2 of 27 trials and more."""
     found = compare(runs(0.5, 0.75, 0.25), {"a": runs(0.75, 1.0, 0.5)}, maximise=True)["a"]
+    # 0.9 - 0.8 and 0.7 - 0.6 are told apart by rounding alone.
+    rounded = compare(runs(0.8, 0.6, 0.1), {"a": runs(0.9, 0.7, 0.2)}, maximise=True)["a"]
     same = compare(runs(0.5, 0.75, 0.25), {"a": runs(0.5, 0.75, 0.25)})["a"]
 
     assert (found.difference, found.low, found.verdict) == (0.25, None, "no difference shown")
+    assert (rounded.low, rounded.verdict) == (None, "no difference shown")
     assert same.why == "the same as the control to the last bit"
 
 

@@ -34,6 +34,8 @@ CONFIDENCE = 0.95
 BETTER, WORSE, UNDECIDED = "better", "worse", "no difference shown"
 #: Seeds from which on an arm that diverges on all of them is worse than a control that never does.
 CERTAIN_DIVERGENCE = 3
+#: Spread of differences, in parts of the objectives, that rounding alone explains.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def _judged(
     mean = float(differences.mean())
     if diverged.all() and np.isfinite(theirs).all() and n >= CERTAIN_DIVERGENCE:
         return Comparison(mean, None, None, WORSE, n, "diverged on every seed")
-    reason = _no_interval(differences, blind)
+    scale = float(np.abs(np.nan_to_num([*ours, *theirs], posinf=0, neginf=0)).max())
+    reason = _no_interval(differences, blind, scale)
     if reason:
         return Comparison(mean, None, None, UNDECIDED, n, reason)
     low, high = interval(differences, error)
@@ -195,14 +198,14 @@ def _judged(
     return Comparison(mean, low, high, verdict, n, missing or _divergence(diverged))
 
 
-def _no_interval(differences: Double, blind: bool) -> str:
+def _no_interval(differences: Double, blind: bool, scale: float) -> str:
     if len(differences) < 2:
         return "one seed gives no interval"
     if blind:
         return "the control gives the same on every seed: the program ignores them"
     if not differences.any():
         return "the same as the control to the last bit"
-    if (differences == differences[0]).all():
+    if np.ptp(differences) <= ROUNDING * scale:
         return "the same difference on every seed, so no spread to judge by"
     return ""
 
