@@ -17,8 +17,8 @@ from flatline.show.progress import Board, line, summary
 from flatline.show.sheet import as_text
 from flatline.show.trial import Trial, headline, show
 from flatline.trials.measures import Curve, Measures
+from flatline.trials.progress import Cell, Progress
 from flatline.trials.result import ArmResult, Result, ranked, remarks
-from flatline.trials.runner import Cell, Progress
 
 STEPS = 200
 

@@ -16,7 +16,7 @@ from flatline.launch.program import STANDARD_INPUT, Program
 
 if TYPE_CHECKING:
     from flatline.trials.engine import Engine
-    from flatline.trials.runner import Progress
+    from flatline.trials.progress import Progress
 
 LOGS = "trials"
 
@@ -137,7 +137,6 @@ def trial(
     interruption the same command goes on where it stopped.
     """
     argv = _program(is_module, command)
-    from flatline.show.trial import show
     from flatline.trials.plan import Work, arms
     from flatline.trials.runner import Runner
 
@@ -158,7 +157,7 @@ def trial(
     try:
         with _telling(runner.progress, quiet) as tell:
             runner.tell = tell
-            result = show(runner.run())
+            found = runner.run()
     except KeyboardInterrupt:
         done = runner.progress.count("done", "kept")
         options.say(
@@ -166,6 +165,9 @@ def trial(
             "same command goes on from there"
         )
         raise click.Abort from None
+    from flatline.show.trial import show
+
+    result = show(found)
     if json is not None and json != options.STANDARD_OUTPUT:
         result.to_json(json)
     if json == options.STANDARD_OUTPUT:
@@ -225,21 +227,25 @@ def _engine(
 @contextlib.contextmanager
 def _telling(progress: Progress, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Show how far a trial is on standard error, for the length of a ``with`` block."""
-    from flatline.show.progress import Board, line
-
-    def tell(progress: Progress) -> None:
-        said = line(progress)
-        if said is not None:
-            options.say(said)
-
     if quiet or sys.__stderr__ is None:
         yield lambda progress: None
     elif not sys.__stderr__.isatty():
-        yield tell
+        yield _tell
     else:
         from rich.console import Console
         from rich.live import Live
 
+        from flatline.show.progress import Board
+
         console = Console(file=sys.__stderr__)
         with Live(Board(progress), console=console, refresh_per_second=2, transient=True):
             yield lambda progress: None
+
+
+def _tell(progress: Progress) -> None:
+    """Say in a line what has happened, where that is worth one."""
+    from flatline.show.progress import line
+
+    said = line(progress)
+    if said is not None:
+        options.say(said)

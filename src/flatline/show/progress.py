@@ -10,7 +10,7 @@ from rich.text import Text
 
 from flatline.show.sheet import Sheet, bare
 from flatline.show.text import clean, duration, measured
-from flatline.trials.runner import Cell, Progress
+from flatline.trials.progress import Cell, Progress
 
 _MARK = {
     "waiting": ("·", "dim"),

@@ -15,9 +15,8 @@ from rich.text import Text
 from flatline.show.plain import encode, plain, version, write
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, measured, percent
-from flatline.trials.measures import LOSS
-from flatline.trials.plan import arms
-from flatline.trials.result import OUTPUT, ArmResult, Result
+from flatline.trials.plan import LOSS, OUTPUT, arms
+from flatline.trials.result import ArmResult, Result
 from flatline.trials.statistics import BETTER, UNDECIDED, WORSE
 
 WIDTH = 80

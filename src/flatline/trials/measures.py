@@ -23,11 +23,11 @@ from flatline.diagnose.names import SICK
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.errors import UsageError
 from flatline.record.recording import Recording
+from flatline.trials.plan import LOSS
 from flatline.trials.statistics import steps_to_reach
 
 Double = npt.NDArray[np.float64]
 
-LOSS = "loss"
 #: Part of the readings, from the end, over which an objective is the mean.
 LAST = 0.1
 #: Times the first loss beyond which a run has diverged.

@@ -14,6 +14,10 @@ from flatline.errors import UsageError
 from flatline.treatments.registry import Treatment, parse_all
 
 CONTROL = "control"
+#: The objective where none is named: the training loss.
+LOSS = "loss"
+#: Stands between why a run failed and where what it printed is.
+OUTPUT = "; its output is in "
 #: Stands between treatments that one arm applies together.
 _AND = re.compile(r"\+(?=[a-z_]+=)")
 

@@ -21,8 +21,6 @@ from flatline.trials.statistics import (
 
 #: Relative difference of two first losses that rounding may explain, as on a GPU.
 ROUNDING = 1e-3
-#: Stands between why a run failed and where what it printed is.
-OUTPUT = "; its output is in "
 #: Homes of treatments that leave the model's first pass as it is.
 STEP_HOMES = ("flatline.treatments.steps", "flatline.treatments.clipping")
 

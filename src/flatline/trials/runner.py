@@ -1,4 +1,8 @@
-"""Runs a trial: which runs are wanted, what each of them says, what that makes of the arms."""
+"""Runs a trial: which runs are wanted, what each of them says, what that makes of the arms.
+
+What judges a run, NumPy and SciPy among it, is loaded while the first run is under way: hence the
+late imports.
+"""
 
 from __future__ import annotations
 
@@ -8,67 +12,27 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flatline.diagnose.findings import Finding
-from flatline.diagnose.impact import rises
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.errors import StoreError, UsageError
-from flatline.record.recording import Recording
 from flatline.record.store import Store
 from flatline.trials.engine import Engine
-from flatline.trials.measures import LOSS, Measures, measure
-from flatline.trials.plan import CONTROL, Arm, Job, Work
-from flatline.trials.prescribe import prescribed
-from flatline.trials.process import Ended
-from flatline.trials.result import OUTPUT, ArmResult, Result, ranked, remarks
+from flatline.trials.plan import CONTROL, LOSS, OUTPUT, Arm, Job, Work
+from flatline.trials.process import Ended, heeding_termination
+from flatline.trials.progress import Cell, Progress
+
+if TYPE_CHECKING:
+    from flatline.diagnose.findings import Finding
+    from flatline.record.recording import Recording
+    from flatline.trials.measures import Measures
+    from flatline.trials.result import ArmResult, Result
 
 #: Seconds between two looks at what else is to be done while runs are under way.
 PATIENCE = 60.0
 _OURS = "flatline: "
-
-
-@dataclass
-class Cell:
-    """One run as the progress of a trial shows it.
-
-    Attributes:
-        state: ``"waiting"``, ``"running"``, ``"done"``, ``"kept"`` (from an earlier call),
-            ``"failed"`` or ``"given up"``.
-        since: When it began.
-        seconds: How long it took.
-        objective: What it said.
-        why: Why it failed.
-    """
-
-    state: str = "waiting"
-    since: float = 0.0
-    seconds: float = 0.0
-    objective: float | None = None
-    why: str = ""
-
-
-@dataclass
-class Progress:
-    """How far a trial is.
-
-    Attributes:
-        objective: What is compared.
-        seeds: What is added to the program's seeds.
-        cells: By arm and seed, the control first.
-        last: The run that changed last.
-    """
-
-    objective: str
-    seeds: Sequence[int]
-    cells: dict[tuple[str, int], Cell] = field(default_factory=dict)
-    last: tuple[str, int] | None = None
-
-    def count(self, *states: str) -> int:
-        """Number of runs in one of these states."""
-        return sum(cell.state in states for cell in self.cells.values())
 
 
 class Runner:
@@ -108,7 +72,7 @@ class Runner:
         self._work, self._engine, self._seeds = work, engine, tuple(seeds)
         self._arms = None if arms is None else tuple(arms)
         self._objective = objective
-        self._maximise = rises(objective) if maximise is None else maximise
+        self._direction = maximise
         self._halving, self._fresh = halving, fresh
         self._thresholds, self._named = thresholds, store
         self._store = Store(work.store, create=True)
@@ -128,12 +92,18 @@ class Runner:
             StoreError: Runs cannot be stored.
         """
         try:
-            with _heeding_termination():
+            with heeding_termination():
                 arms, left_out = self._choose()
                 self._rounds(arms)
         finally:
             self._engine.close()
         return self._result(arms, left_out)
+
+    @property
+    def _maximise(self) -> bool:
+        from flatline.diagnose.impact import rises
+
+        return rises(self._objective) if self._direction is None else self._direction
 
     # -- what is run ---------------------------------------------------------------------------
 
@@ -145,6 +115,8 @@ class Runner:
         self._carry_out([self._work.job(Arm(), seed)])
         if (CONTROL, seed) not in self._runs:
             raise self._no_control()
+        from flatline.trials.prescribe import prescribed
+
         return prescribed(self._findings)
 
     def _rounds(self, arms: Sequence[Arm]) -> None:
@@ -180,6 +152,7 @@ class Runner:
             while waiting and under_way < self._engine.slots:
                 self._begin(waiting.popleft())
                 under_way += 1
+            _load_judges()
             ended = self._engine.ended(PATIENCE)
             if ended is None:
                 continue
@@ -228,6 +201,8 @@ class Runner:
 
     def _has_diverged(self, place: tuple[str, int], recording: Recording, seconds: float) -> bool:
         """Take a program that gave up by itself, because its loss was no number, as diverged."""
+        from flatline.trials.measures import measure
+
         with contextlib.suppress(UsageError):
             found, _ = measure(recording, self._objective, self._thresholds)
             if not math.isfinite(found.objective):
@@ -238,6 +213,8 @@ class Runner:
     def _measured(
         self, place: tuple[str, int], recording: Recording, state: str, seconds: float
     ) -> None:
+        from flatline.trials.measures import measure
+
         try:
             found, diagnosis = measure(recording, self._objective, self._thresholds)
         except UsageError as error:
@@ -264,6 +241,8 @@ class Runner:
     # -- what comes of it ----------------------------------------------------------------------
 
     def _ranked(self, arms: Iterable[Arm]) -> tuple[ArmResult, ...]:
+        from flatline.trials.result import ArmResult, ranked
+
         found = [
             ArmResult(
                 treatment=name,
@@ -278,6 +257,8 @@ class Runner:
     def _result(self, arms: Sequence[Arm], left_out: dict[str, str]) -> Result:
         if not any(arm == CONTROL for arm, _ in self._runs):
             raise self._no_control()
+        from flatline.trials.result import Result, remarks
+
         table = self._ranked(arms)
         notes = remarks(table, self._objective) if arms else []
         if not arms:
@@ -335,6 +316,14 @@ class Runner:
         self.tell(self.progress)
 
 
+def _load_judges() -> None:
+    """Load what will be needed at the end of a run."""
+    import scipy.special  # noqa: F401
+
+    import flatline.record.reading
+    import flatline.trials.result  # noqa: F401
+
+
 def _reason(ended: Ended) -> str:
     """Why a run failed, as far as its exit status and last words tell."""
     words = ended.words.removeprefix(_OURS)
@@ -347,20 +336,3 @@ def _reason(ended: Ended) -> str:
             how = f"was ended by {signal.Signals(status - 128).name}"
     where = f"{OUTPUT}{os.path.relpath(ended.log)}" if ended.log else ""
     return f"{how}{f': {words}' if words else ''}{where}"
-
-
-@contextlib.contextmanager
-def _heeding_termination() -> Iterator[None]:
-    """Let a request to terminate end runs in an orderly way, as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = {}
-    with contextlib.suppress(ValueError):  # not in the main thread
-        before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
