@@ -87,7 +87,7 @@ def plain(folder: Path, runs: int) -> None:
 
 
 def cost(args: argparse.Namespace) -> Row:
-    treatment, seeds = "lr=x0.1", 2
+    treatment, seeds = "lr=x0.1", 3
     options = ("--treat", treatment, "--seeds", str(seeds), DIGITS, *EPOCHS)
     ways: dict[str, Callable[[Path], object]] = {
         "typed": partial(typed, seeds=seeds, treatment=treatment),

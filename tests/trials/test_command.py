@@ -18,7 +18,13 @@ import pytest
 SOURCES = Path(__file__).parents[2] / "src"
 #: Learns slowly; what else it does depends on how it was treated.
 PROGRAM = """
-    import os, subprocess, sys, time
+    import os, subprocess, time
+
+    if b"activation=silu" in open("/proc/self/cmdline", "rb").read():
+        child = subprocess.Popen(["sleep", "600"])
+        open("child.pid", "w").write(str(child.pid))
+        time.sleep(600)
+
     import torch
     from torch import nn
 
@@ -34,10 +40,6 @@ PROGRAM = """
         kind = type(model[1]).__name__
         if kind == "GELU":
             raise RuntimeError("no room for GELU")
-        if kind == "SiLU":
-            child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-            open("child.pid", "w").write(str(child.pid))
-            time.sleep(600)
         if os.path.exists("slow"):
             time.sleep(0.2)
 """
@@ -132,18 +134,23 @@ def test_arms_that_help_crash_and_diverge_are_told_apart(folder):
 
 
 def test_an_arm_that_hangs_is_ended_with_all_that_it_started(folder):
-    status, output, errors = flatline(
-        folder,
-        *("trial", "--treat", "activation=silu", "--seeds", "1", "--timeout", "8"),
-        *("--json", "trial.json", "train.py"),
-    )
+    """Runs that are kept from before need no time, so the limit may be short."""
+    one = ("trial", "--max-steps", "30", "--seeds", "1", "--treat", "lr=x30")
+    assert flatline(folder, *one, "train.py")[0] == 0
+    more = ("--treat", "activation=silu", "--timeout", "6", "--json", "trial.json")
+    status, output, errors = flatline(folder, *one, *more, "train.py")
     assert status == 0, errors
     document = json.loads((folder / "trial.json").read_text())
-    (hung,) = [arm for arm in document["arms"] if arm["treatment"] != "control"]
+    arms = {arm["treatment"]: arm for arm in document["arms"]}
 
-    assert re.fullmatch(r"still ran after \d+ s, its time limit", hung["failed"][0]["why"])
+    assert re.fullmatch(
+        r"still ran after \d+ s, its time limit", arms["activation=silu"]["failed"][0]["why"]
+    )
     assert not alive(int((folder / "child.pid").read_text()))
-    assert "an interval needs the control on two seeds" in " ".join(output.split())
+    assert arms["lr=x30"]["failures"] == arms["control"]["failures"] == 0
+    said = " ".join(output.split())
+    assert "2 of 2 runs were kept from an earlier call" in said
+    assert "an interval needs the control on two seeds" in said
 
 
 def test_an_interrupted_trial_ends_its_runs_and_goes_on_where_it_stopped(folder):
@@ -212,7 +219,7 @@ def test_a_full_disk_is_one_plain_sentence(folder, room):
     )
 
     assert (status, output) == (2, "")
-    (sentence,) = errors.splitlines()
+    *_, sentence = errors.splitlines()  # after those of runs for which there was room
     assert re.fullmatch(
         "flatline: expected to use .*runs.db as the run store, found: .*; name another file with "
         "--store",
