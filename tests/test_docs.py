@@ -77,7 +77,7 @@ def test_the_reference_lists_the_options_of_every_command():
             opt
             for param in command.params
             if isinstance(param, click.Option)
-            for opt in param.opts
+            for opt in (*param.opts, *param.secondary_opts)
             if opt.startswith("--")
         }
         common = COMMON - UNCOMMON.get(name, set())

@@ -19,6 +19,7 @@ WITHOUT_TORCH = (
     "activations",
     "diagnose",
     "record",
+    "trials",
     "show",
     "api",
     "session",

@@ -7,6 +7,7 @@ report = flatline.examine(model, batches, loss_fn)
 monitor = flatline.Monitor(model, optimizer, budget=0.01)
 flatline.log("val_accuracy", 0.97)
 flatline.treat(model, optimizer, "clip=norm:1.0")
+result = flatline.trial(case, ["lr=x0.1"], seeds=3)
 ```
 """
 
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from flatline.api import Case, Monitor, examine, log
     from flatline.errors import FlatlineError, StoreError, UnsupportedError, UsageError
+    from flatline.experiment import trial
     from flatline.show.report import Report
     from flatline.treatments.treat import treat
 
@@ -35,6 +37,7 @@ _HOMES = {
     "examine": "flatline.api",
     "log": "flatline.api",
     "treat": "flatline.treatments.treat",
+    "trial": "flatline.experiment",
 }
 
 __all__ = [
@@ -49,6 +52,7 @@ __all__ = [
     "examine",
     "log",
     "treat",
+    "trial",
 ]
 
 

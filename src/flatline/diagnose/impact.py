@@ -75,7 +75,9 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
 }
 #: Names of metrics that are the better the larger they are.
-_RISING = re.compile(r"acc|auc|f1|precision|recall|score|bleu|iou|dice|map|r2", re.IGNORECASE)
+_RISING = re.compile(
+    r"acc|auc|f1|precision|recall|score|bleu|iou|dice|map|r2|reward|return", re.IGNORECASE
+)
 _HELD_OUT = re.compile(r"^(?:val|valid|validation|test|eval|dev)[_/.\- ]+(.+)$", re.IGNORECASE)
 _TRAINING = ("train_{}", "train/{}", "train.{}", "training_{}", "{}")
 
@@ -264,6 +266,16 @@ def gaps(metrics: Mapping[str, Points]) -> tuple[Gap, ...]:
     return tuple(one for one in found if one is not None)
 
 
+def rises(name: str) -> bool:
+    """Whether a metric is the better the larger it is, by its name.
+
+    Example:
+        >>> rises("val_accuracy"), rises("val_loss")
+        (True, False)
+    """
+    return _RISING.search(name) is not None
+
+
 def _gap(name: str, points: Points, metrics: Mapping[str, Points]) -> Gap | None:
     held_out = _HELD_OUT.match(name)
     values = _finite(points)
@@ -280,7 +292,7 @@ def _gap(name: str, points: Points, metrics: Mapping[str, Points]) -> Gap | None
     if not near:
         return None
     mean = float(np.mean(near))
-    rising = _RISING.search(name) is not None
+    rising = rises(name)
     pick = max if rising else min
     best_step, best = pick(values, key=lambda pair: pair[1])
     return Gap(

@@ -21,6 +21,7 @@ from flatline.launch.options import say
 from flatline.launch.report import report
 from flatline.launch.run import run
 from flatline.launch.runs import runs
+from flatline.launch.trial import trial
 from flatline.launch.ui import ui
 
 INTERRUPTED = 130
@@ -59,7 +60,7 @@ def flatline() -> None:
     """Find dead neurons in PyTorch training runs."""
 
 
-for command in (run, report, explain, runs, compare, examine, ui):
+for command in (run, report, explain, runs, compare, examine, trial, ui):
     flatline.add_command(command)
 
 

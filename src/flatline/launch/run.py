@@ -21,6 +21,7 @@ from flatline.errors import FlatlineError
 from flatline.launch import options, settings
 from flatline.launch.imports import after_import
 from flatline.launch.program import Program
+from flatline.launch.seeds import Shift
 from flatline.launch.traces import hide_own_frames
 from flatline.treatments.registry import parse_all
 
@@ -156,13 +157,14 @@ class Ending:
                 options.say(f"--fail-on {rule}: holds")
 
 
-def watch(program: Program, session: Session, outputs: Outputs) -> None:
+def watch(program: Program, session: Session, outputs: Outputs, shift: Shift | None = None) -> None:
     """Run the program under watch, to its end and with its exit status.
 
     Args:
         program: What to run.
         session: What watches it, not yet attached.
         outputs: What is to be left behind.
+        shift: What is done to the program's seeds.
 
     Raises:
         BaseException: What the program raises.
@@ -171,7 +173,9 @@ def watch(program: Program, session: Session, outputs: Outputs) -> None:
 
     ending = Ending(session, outputs)
     atexit.register(ending)
-    after_import("torch", partial(_attach, session))
+    if shift is not None:
+        shift.begin()
+    after_import("torch", partial(_attach, session, shift))
     try:
         program.run()
     except StopTraining as stop:
@@ -214,9 +218,11 @@ def _remember_interrupt() -> None:
         exec("raise KeyboardInterrupt")
 
 
-def _attach(session: Session) -> None:
+def _attach(session: Session, shift: Shift | None) -> None:
     """Start to watch; an error must not reach the program, which is importing torch."""
     try:
+        if shift is not None:
+            shift.torch()
         session.attach()
     except Exception as error:
         options.say(f"expected to watch this program, found {error!r}; it runs unwatched")
@@ -270,6 +276,12 @@ def _own_path() -> list[str]:
     "Can be repeated.",
 )
 @click.option(
+    "--seed-offset",
+    callback=options.whole_number(0),
+    metavar="K",
+    help="Add K to every seed of the program; what it does not seed starts from K.",
+)
+@click.option(
     "--fail-on",
     metavar="RULE",
     multiple=True,
@@ -285,6 +297,7 @@ def run(
     budget: float,
     max_steps: int | None,
     apply: tuple[str, ...],
+    seed_offset: int | None,
     fail_on: tuple[str, ...],
     store: Path,
     html: Path | None,
@@ -319,7 +332,8 @@ def run(
         treatments=treatments,
     )
     stdout = options.set_stdout_aside() if json == options.STANDARD_OUTPUT else None
-    return partial(watch, program, session, Outputs(html, json, stdout, quiet, rules))
+    shift = None if seed_offset is None else Shift(seed_offset)
+    return partial(watch, program, session, Outputs(html, json, stdout, quiet, rules), shift)
 
 
 def _program(is_module: bool, command: tuple[str, ...]) -> Program:

@@ -69,7 +69,8 @@ def _apply(model: nn.Module, batch: Any) -> tuple[Any, Any]:
     return model(*args, **kwargs), targets
 
 
-def _loss(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Tensor | None:
+def loss_of(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Tensor | None:
+    """The loss of one batch; the model's own `.loss` without a function, if it has one."""
     if loss_fn is None:
         out, _ = _apply(model, batch)
         loss = getattr(out, "loss", None)
@@ -130,7 +131,7 @@ def examine(
             exam = Exam(tracer, lambda module: names.module(module) is not None)
             exam.open()
             try:
-                loss = _loss(model, batch, loss_fn)
+                loss = loss_of(model, batch, loss_fn)
             finally:
                 exam.close()
             _differentiate(model, loss)
@@ -180,7 +181,7 @@ def _mean_loss(
         tracer.observer = silencer or tracer.observer
         exam.open()
         try:
-            loss = _loss(model, batch, loss_fn)
+            loss = loss_of(model, batch, loss_fn)
         finally:
             exam.close()
         _expect_no_fault(exam, model)  # after one, units may not have been silenced

@@ -1,0 +1,197 @@
+"""The result of a trial: as text, as JSON, in a notebook, and its progress."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from flatline.show.progress import Board, line, summary
+from flatline.show.sheet import as_text
+from flatline.show.trial import Trial, headline, show
+from flatline.trials.measures import Curve, Measures
+from flatline.trials.progress import Cell, Progress
+from flatline.trials.result import ArmResult, Result, ranked, remarks
+
+STEPS = 200
+
+
+def measures(end: float, *, dead: float, run: str, gap: float | None = None) -> Measures:
+    """A run whose loss falls from 2.5 to its end in the first half."""
+    values = np.maximum(2.5 - (2.5 - end) * np.arange(STEPS) / (STEPS / 2), end)
+    return Measures(
+        run=run,
+        objective=end,
+        curve=Curve(np.arange(STEPS), values),
+        untrained=2.5,
+        dead_share=dead,
+        sick_share=min(1.0, dead + 0.05),
+        effective_rank=20.5 * (1 - dead),
+        gap=gap,
+        steps=STEPS,
+    )
+
+
+def arm(name: str, ends: Sequence[float | None], dead: float, **more) -> ArmResult:
+    runs = {
+        seed: measures(end, dead=dead, run=f"{name[:4]}{seed}", gap=0.1 * (seed + 1))
+        for seed, end in enumerate(ends)
+        if end is not None
+    }
+    return ArmResult(name, runs, **more)
+
+
+def trial(*treated: ArmResult, control: Sequence[float] = (1.0, 1.25, 1.5), **more) -> Trial:
+    arms = ranked([arm("control", control, 0.41), *treated], maximise=False)
+    facts = {"program": "train.py --epochs 5", "max_steps": STEPS, **more}
+    notes = (*remarks(arms, "loss"), *facts.pop("notes", ()))
+    return show(Result("loss", False, (0, 1, 2), arms, notes=notes, **facts))
+
+
+def rich_trial() -> Trial:
+    return trial(
+        arm("init=he+lr=x0.1", (0.25, 0.5, 0.7), 0.02),
+        arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4),
+        arm("activation=leaky_relu", (0.9, None, None), 0.0, stopped="by halving after 1 seed"),
+        arm("lr=x10", (math.nan, math.nan, math.nan), 1.0),
+        arm(
+            "norm=batch",
+            (0.5, None, 0.9),
+            0.1,
+            failed={1: "still ran after 600 s, its time limit"},
+        ),
+        left_out={"warmup=100": "the first 4 were taken; name it to have it tried"},
+        notes=("3 of 15 runs were kept from an earlier call; --fresh repeats them",),
+        store="runs of mine.db",
+    )
+
+
+def test_eighty_columns(golden):
+    golden("trial.txt", str(rich_trial()))
+
+
+def test_the_json_document(golden):
+    text = rich_trial().to_json()
+    golden("trial.json", text)
+
+    document = json.loads(text)
+    assert (document["schema"], document["kind"], document["seeds"]) == ("flatline/1", "trial", 3)
+    assert [one["treatment"] for one in document["arms"]] == [
+        *("init=he+lr=x0.1", "norm=batch", "activation=leaky_relu", "control", "clip=norm:1.0"),
+        "lr=x10",
+    ]
+    assert "verdict" not in document["arms"][3]
+    assert document["arms"][-1]["objective"]["runs"] == [None, None, None]
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_a_trial_fits_its_width(width, ascii_only):
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, "ascii" if ascii_only else "utf-8", errors="strict")
+    Console(file=file, width=width).print(rich_trial())
+    file.flush()
+    lines = raw.getvalue().decode(file.encoding).split("\n")
+
+    assert max(map(cell_len, lines)) <= width
+    assert not any(said.endswith(" ") for said in lines)
+
+
+@pytest.mark.parametrize(
+    ("treated", "said"),
+    [
+        pytest.param([], "Nothing was tried.", id="nothing"),
+        pytest.param(
+            [arm("lr=x0.1", (0.1, 0.3, 0.4), 0.0), arm("init=he", (0.1, 0.3, 0.5), 0.0)],
+            "lr=x0.1 is better than the control, and 1 other arm too.",
+            id="two",
+        ),
+        pytest.param(
+            [arm("lr=x10", (9.0, 9.1, 9.5), 0.0)],
+            "Every treatment is worse than the control.",
+            id="worse",
+        ),
+        pytest.param(
+            [arm("lr=x10", (1.1, 1.0, 1.7), 0.0)],
+            "No treatment was shown to be better than the control.",
+            id="undecided",
+        ),
+    ],
+)
+def test_the_headline_says_what_was_shown(treated, said):
+    assert headline(trial(*treated)) == said
+
+
+def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
+    assert "flatline run --apply init=he --apply lr=x0.1 train.py --epochs 5" in str(
+        trial(arm("init=he+lr=x0.1", (0.25, 0.5, 0.7), 0.02))
+    )
+    undecided = " ".join(str(trial(arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4))).split())
+    assert (
+        "flatline trial --seeds 6 --max-steps 200 --treat clip=norm:1.0 train.py --epochs 5"
+        in undecided
+    )
+
+
+def test_seeds_that_fail_alike_are_told_together():
+    why = "ended with status 1: no room; its output is in seed-{}.log"
+    failed = {0: why.format(0), 1: "still ran after 9 s, its time limit", 2: why.format(2)}
+    said = str(trial(arm("norm=batch", (None,) * 3, 0.0, failed=failed))).splitlines()
+
+    assert "  norm=batch, seeds 0, 2: ended with status 1: no room; its output is in" in said
+    assert "  norm=batch, seed 1: still ran after 9 s, its time limit" in said
+
+
+def test_a_notebook_shows_names_as_text():
+    given = trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02))
+    shown = replace(given, objective="<b>")._repr_html_()
+
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert shown.count("<tr>") == 3
+
+
+def progress() -> Progress:
+    cells = {
+        ("control", 0): Cell("kept", objective=1.5),
+        ("control", 1): Cell("done", seconds=4.0, objective=1.25),
+        ("lr=x10", 0): Cell("done", seconds=6.0, objective=math.nan),
+        ("lr=x10", 1): Cell("failed", seconds=1.0, why="ended with status 1: Err\x1b[31mor"),
+        ("init=he", 0): Cell("running", since=0.0),
+        ("init=he", 1): Cell("waiting"),
+    }
+    return Progress("loss", [0, 1], cells)
+
+
+def test_progress_is_drawn_with_a_line_for_each_arm():
+    lines = as_text(Board(progress()), 80, color=False).splitlines()
+
+    assert lines[0].split() == ["control", "✓", "✓", "1.5,", "1.25"]
+    assert lines[1].split()[:4] == ["lr=x10", "✓", "✗", "diverged"]
+    assert "running for" in lines[2]
+    assert lines[3] == "4 of 6 runs, about 10 s left"
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal():
+    told = progress()
+    said = []
+    for place in told.cells:
+        told.last = place
+        said.append(line(told))
+
+    assert said == [
+        None,
+        "control, seed 1: loss 1.25, 4.0 s (4 of 6 runs)",
+        "lr=x10, seed 0: loss diverged, 6.0 s (4 of 6 runs)",
+        "lr=x10, seed 1: ended with status 1: Err\\x1b[31mor, 1.0 s (4 of 6 runs)",
+        None,
+        None,
+    ]
+    assert summary(Progress("loss", [0], {})) == "0 of 0 runs"
