@@ -50,7 +50,8 @@ def test_a_treatment_that_helps_is_better_and_nothing_of_the_caller_is_changed()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
     again = trial(given, ["lr=x30", "init=he+lr=x0.001"], steps=40)
-    assert again.to_dict() == result.to_dict()
+    # Exams fall by the clock, so what they measured may differ.
+    assert [arm.objectives for arm in again.arms] == [arm.objectives for arm in result.arms]
     assert json.loads(result.to_json())["kind"] == "trial"
 
 
