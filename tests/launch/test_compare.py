@@ -83,6 +83,7 @@ def test_files_are_written(command, tmp_path):
         ((), "expected two runs or more, found nothing"),
         (("before",), "expected two runs or more, found one"),
         (("before", "afer"), "did you mean after?"),
+        (("before", "after", "before"), "expected different runs"),
     ],
 )
 def test_refuses_in_one_sentence(command, arguments, sentence):

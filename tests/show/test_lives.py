@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 import recordings
-from flatline.record.recording import Event
-from flatline.sense.history import Autopsy
 from flatline.show.explanation import explain
 from flatline.show.report import Report, build
 from flatline.show.stories import LIVES, stories, told
 
 
-def with_an_autopsy():
-    """A run of which an exam found unit 3 of net.0 silent, and measured how it got there."""
-    recording = recordings.tiny()
-    numbers = {
-        "units": [3],
-        "step": [8],
-        "before": [4],
-        "first": [0],
-        "z_before": [0.5],
-        "z_after": [-2.0],
-        "z_first": [1.0],
-        "bias": [-0.5],
-        "weight": [-1.75],
-        "input": [-0.25],
-    }
-    rows = {name: np.array(numbers.get(name, [0.5])) for name in Autopsy.__dataclass_fields__}
-    recording.autopsies["net.0"] = Autopsy(**rows)
-    recording.events.append(Event(8, "net.0", "death", (3,), {}))
-    return recording
-
-
 def test_a_life_is_the_story_that_explain_tells():
-    recording = with_an_autopsy()
+    recording = recordings.with_an_autopsy()
     life = build(recording).lives.of("net.0", 3)
     explained = explain(recording, "net.0:3")
     assert life.story == explained.story
@@ -44,7 +20,7 @@ def test_a_life_is_the_story_that_explain_tells():
 
 
 def test_spreads_are_those_of_the_exams_and_of_the_window():
-    recording = with_an_autopsy()
+    recording = recordings.with_an_autopsy()
     spreads = build(recording).lives.of("net.0", 3).spreads
     assert [(one.step, one.mean) for one in spreads[:3]] == [(0, 1.0), (4, 0.5), (8, -2.0)]
     window = recording.windows["net.0"]
@@ -54,7 +30,7 @@ def test_spreads_are_those_of_the_exams_and_of_the_window():
 
 
 def test_the_page_holds_what_a_life_says():
-    report = build(with_an_autopsy())
+    report = build(recordings.with_an_autopsy())
     found = stories(report)
     said = found["of"]["0:3"]
     events = [found["words"][event] for _, event, _ in said["story"]]

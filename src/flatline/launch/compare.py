@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flatline.errors import UsageError
 from flatline.launch import options, settings
 
 
@@ -38,7 +39,14 @@ def compare(
     from flatline.show.report import build
 
     with Store(store, create=False) as kept:
-        recordings = [kept.load(kept.find(run)) for run in runs]
+        found = [kept.find(run) for run in runs]
+        for run in found:
+            if found.count(run) > 1:
+                raise UsageError(
+                    f"expected different runs, found {run} more than once; name them by the ids "
+                    "that flatline runs lists"
+                )
+        recordings = [kept.load(run) for run in found]
     name = options.named(store)
     compared = Comparison(
         tuple(build(one, store=name, thresholds=thresholds) for one in recordings)

@@ -36,9 +36,16 @@ function figure(value) {
   return Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
-/** The metrics of all runs by step: one list of steps, and for each run its values. */
+/** Where every plot ends, so that steps stand below each other. */
+const LAST = Math.max(...data.charts.flatMap(({ series }) => series.flatMap(({ steps }) => steps)));
+
+/** The metrics of all runs by step: one list of steps, an empty frame, and each run's values. */
 function aligned(series) {
-  return uPlot.join(series.map(({ steps, values }) => [steps, values]));
+  const frame = [
+    [0, LAST],
+    [null, null],
+  ];
+  return uPlot.join([frame, ...series.map(({ steps, values }) => [steps, values])]);
 }
 
 function draw(stack) {
@@ -74,6 +81,7 @@ function layout(chart, width) {
     axes: [axis, { ...axis, ...(chart.wide ? DECADES : {}), size: 64, values: ticked }],
     series: [
       {},
+      { show: false },
       ...chart.series.map((_, run) => ({
         stroke: resolved(`run-${run % COLOURS}`),
         width: 1.5,
@@ -108,7 +116,7 @@ function tell(plot) {
     row.readout.textContent = "";
     return;
   }
-  const [steps, ...runs] = row.table;
+  const [steps, , ...runs] = row.table;
   const said = runs.map((values, run) => {
     let at = idx;
     while (at >= 0 && (values[at] === null || values[at] === undefined)) at--;
