@@ -403,6 +403,22 @@ def test_sites_less_affected_are_shown_when_asked_for(reader):
     assert marks(picture(page, 299)) == 64
 
 
+def test_sites_are_found_by_a_part_of_their_name(reader):
+    report, page = reader.open("deep")
+    shown = page.locator(".site >> visible=true")
+    field = page.get_by_label("Find sites")
+    field.fill("BLOCKS.29")
+    wanted = [site.name for site in report.sites if site.name.startswith("blocks.29")]
+    assert page.locator(".site >> visible=true >> .name").all_text_contents() == wanted
+    assert page.locator("#site-filters").get_by_role("status").text_content() == "11 sites"
+    assert marks(picture(page, 299)) == 64
+    field.fill("no such site")
+    assert shown.count() == 0
+    field.fill("")
+    assert shown.count() == 24
+    assert page.get_by_role("button", name="276 sites less affected").is_visible()
+
+
 # -- appearance -------------------------------------------------------------------------------
 
 

@@ -1,6 +1,8 @@
 // Puts the pictures into the page.
 
 const pictures = [];
+/** Sites up to which a field to find one is of no use. */
+const FEW = 8;
 
 function drawNetwork() {
   const rows = [...document.querySelectorAll(".site")];
@@ -9,6 +11,7 @@ function drawNetwork() {
     if ("less" in row.dataset) row.hidden = true;
     pictures.push(new Picture(index, row));
   });
+  if (rows.length > FEW) addSiteSearch(rows, more);
   if (!more) return;
   more.hidden = false;
   more.addEventListener("click", () => {
@@ -19,6 +22,26 @@ function drawNetwork() {
       ?.querySelector("canvas")
       .focus();
   });
+}
+
+/** A field that leaves the sites whose name holds what is typed; without, the page as it was. */
+function addSiteSearch(rows, more) {
+  const count = make("span", { class: "note", role: "status" });
+  const field = make("input", { id: "site-search", type: "search", autocomplete: "off" });
+  let kept;
+  field.addEventListener("input", () => {
+    const wanted = field.value.trim().toLowerCase();
+    kept ??= { hidden: rows.map((row) => row.hidden), more: more?.hidden };
+    const found = data.sites.map((site) => site.name.toLowerCase().includes(wanted));
+    rows.forEach((row, index) => (row.hidden = wanted ? !found[index] : kept.hidden[index]));
+    if (more) more.hidden = wanted !== "" || kept.more;
+    count.textContent = wanted ? plural(found.filter(Boolean).length, "site") : "";
+    if (!wanted) kept = undefined;
+  });
+  const label = make("label", { for: "site-search" }, "Find sites ");
+  document
+    .getElementById("sites")
+    .before(make("div", { class: "filters", id: "site-filters" }, label, field, count));
 }
 
 /** Turns the legend into switches that pick out the units of a state. */
