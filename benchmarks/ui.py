@@ -103,7 +103,7 @@ def delays(browser: Browser, widths: list[int], seconds: float) -> Row:
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as address:
         program = Path(name) / "train.py"
         program.write_text(TRAINING)
-        command = [sys.executable, "-m", "flatline", "run", "--quiet", "--budget", "10"]
+        command = [sys.executable, "-m", "flatline", "run", "--quiet", "--budget", "50"]
         with subprocess.Popen(
             [*command, str(program), json.dumps([seconds, *widths])],
             cwd=name,

@@ -358,6 +358,15 @@ def test_sites_that_were_asked_for_stay_shown(visitor, folder):
     run.grow(page)
     assert page.locator(".site >> visible=true").count() == 25
     assert "blocks.39.mlp.fc_in:1" in page.locator("#site-39 .unit-card").text_content()
+    search = page.get_by_label("Find sites")
+    search.press_sequentially("blocks.1")
+    search.press("ArrowLeft")
+    run.grow(page)
+    assert page.locator(".site >> visible=true").count() == 11
+    search.press("0")  # before the last character
+    assert search.input_value() == "blocks.01"
+    search.fill("")
+    assert page.locator(".site >> visible=true").count() == 25
     page.get_by_role("button", name="sites less affected").click()
     run.grow(page)
     assert page.locator(".site >> visible=true").count() == 40

@@ -42,7 +42,25 @@ function keepPicture(picture) {
   return [picture.site.name, { first, open: Boolean(picture.card) }];
 }
 
+/** What is typed into the search for sites, which is then taken back: what it hid is not hidden. */
+function takeSearch() {
+  const field = document.getElementById("site-search");
+  if (!field) return null;
+  const { value, selectionStart, selectionEnd } = field;
+  search("");
+  return { value, caret: [selectionStart, selectionEnd] };
+}
+
+function search(words) {
+  const field = document.getElementById("site-search");
+  if (!field) return;
+  field.value = words;
+  field.dispatchEvent(new Event("input"));
+}
+
 function keep() {
+  const place = anchor();
+  const searched = takeSearch();
   const { activeElement } = document;
   const [...scrolled] = main.querySelectorAll(".scroll");
   const [...opened] = main.querySelectorAll("details[open]");
@@ -59,7 +77,8 @@ function keep() {
     opened: opened.map(pathTo),
     scrolled: scrolled.map((region) => [pathTo(region), region.scrollLeft]),
     focus: main.contains(activeElement) ? pathTo(activeElement) : null,
-    anchor: anchor(),
+    anchor: place,
+    searched,
   };
 }
 
@@ -100,6 +119,10 @@ function restore() {
   restorePictures();
   restoreChoices();
   repaint(); // at once, not when sizes are observed: the place depends on all heights
+  if (kept.searched) {
+    search(kept.searched.value);
+    document.getElementById("site-search")?.setSelectionRange(...kept.searched.caret);
+  }
   find(kept.focus)?.focus({ preventScroll: true });
   queueMicrotask(restorePlace); // after the plots, which take their size in one
 }
