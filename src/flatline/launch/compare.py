@@ -17,9 +17,7 @@ from flatline.launch import options, settings
 @click.argument("runs", nargs=-1, metavar="RUN RUN...")
 @options.store_option
 @options.json_option
-@click.option(
-    "--html", callback=options.output_file, metavar="FILE", help="Write the runs as a web page."
-)
+@options.html_option("runs")
 @options.quiet_option
 def compare(
     runs: tuple[str, ...], store: Path, json: Path | None, html: Path | None, quiet: bool
@@ -29,9 +27,9 @@ def compare(
     RUN is an id as `flatline runs` lists it, its first characters, or a name.
     """
     if len(runs) < 2:
-        found = "nothing" if not runs else "one"
         raise click.UsageError(
-            f"expected two runs or more, found {found}; `flatline runs` lists them"
+            f"expected two runs or more, found {'one' if runs else 'nothing'}; "
+            "`flatline runs` lists them"
         )
     thresholds = settings.thresholds()
     from flatline.record.store import Store
@@ -51,12 +49,4 @@ def compare(
     compared = Comparison(
         tuple(build(one, store=name, thresholds=thresholds) for one in recordings)
     )
-    if html is not None:
-        compared.to_html(html)
-    if json == options.STANDARD_OUTPUT:
-        options.standard_output().write(compared.to_json())
-        return
-    if json is not None:
-        compared.to_json(json)
-    if not quiet:
-        options.show(compared)
+    options.hand_over(compared, html, json, quiet)

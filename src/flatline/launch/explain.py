@@ -35,10 +35,4 @@ def explain(target: tuple[str, ...], store: Path, json: Path | None, quiet: bool
     with Store(store, create=False) as runs:
         recording = runs.load(runs.find(run))
     told = tell(recording, target[-1], thresholds=thresholds, store=options.named(store))
-    if json == options.STANDARD_OUTPUT:
-        options.standard_output().write(told.to_json())
-        return
-    if json is not None:
-        told.to_json(json)
-    if not quiet:
-        options.show(told)
+    options.hand_over(told, None, json, quiet)

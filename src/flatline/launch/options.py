@@ -9,14 +9,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 import click
 
 from flatline.errors import UsageError
 
 if TYPE_CHECKING:
-    from flatline.show.report import Report
+    from flatline.show.document import Document, Page
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -135,12 +135,17 @@ def output_options(command: Command) -> Command:
         quiet_option,
         units_option,
         json_option,
-        click.option(
-            "--html", callback=output_file, metavar="FILE", help="Write the report as a web page."
-        ),
+        html_option("report"),
     ):
         command = option(command)
     return command
+
+
+def html_option(what: str) -> Callable[[Command], Command]:
+    """Add ``--html``, which writes ``what`` as a page."""
+    return click.option(
+        "--html", callback=output_file, metavar="FILE", help=f"Write the {what} as a web page."
+    )
 
 
 def json_option(command: Command) -> Command:
@@ -195,16 +200,16 @@ def show(thing: object, *, on_error: bool = False) -> None:
     Console(file=sys.stdout).print(thing)
 
 
-def write_files(report: Report, html: Path | None, json: Path | None) -> None:
-    """Write the report to the files that were asked for.
+def write_files(document: Document, html: Path | None, json: Path | None) -> None:
+    """Write a document to the files that were asked for; only what is a page is asked for HTML.
 
     Raises:
         UsageError: A file cannot be written.
     """
     if html is not None:
-        report.to_html(html)
+        cast("Page", document).to_html(html)
     if json is not None and json != STANDARD_OUTPUT:
-        report.to_json(json)
+        document.to_json(json)
 
 
 def standard_output() -> TextIO:
@@ -236,13 +241,13 @@ def set_stdout_aside() -> int:
     return aside
 
 
-def write_json(report: Report, stdout: int | None) -> None:
-    """Write the report as JSON to standard output, which may have been set aside.
+def write_json(document: Document, stdout: int | None) -> None:
+    """Write a document as JSON to standard output, which may have been set aside.
 
     Raises:
         UsageError: Standard output takes no more.
     """
-    text = report.to_json()
+    text = document.to_json()
     if stdout is None:
         standard_output().write(text)
         return
@@ -257,23 +262,23 @@ def write_json(report: Report, stdout: int | None) -> None:
 
 
 def hand_over(
-    report: Report,
+    document: Document,
     html: Path | None,
     json: Path | None,
     quiet: bool,
     stdout: int | None = None,
 ) -> None:
-    """Write the files that were asked for and, unless quiet, print the report.
+    """Write the files that were asked for and, unless quiet, print the document.
 
     Args:
-        report: What to hand over.
+        document: What to hand over.
         html: File for the web page.
-        json: File for the JSON report, or ``-``: then nothing else goes to standard output.
+        json: File for the JSON document, or ``-``: then nothing else goes to standard output.
         quiet: Whether to print nothing.
         stdout: Descriptor of a standard output that was set aside.
     """
-    write_files(report, html, json)
+    write_files(document, html, json)
     if json == STANDARD_OUTPUT:
-        write_json(report, stdout)
+        write_json(document, stdout)
     elif not quiet:
-        show(report)
+        show(document)

@@ -108,6 +108,7 @@ def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 @click.option("--fresh", is_flag=True, help="Repeat runs that an earlier call has finished.")
 @options.store_option
 @options.json_option
+@options.html_option("result")
 @options.quiet_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT | -m MODULE [ARGS]...")
 def trial(
@@ -127,6 +128,7 @@ def trial(
     fresh: bool,
     store: Path,
     json: Path | None,
+    html: Path | None,
     quiet: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -167,13 +169,7 @@ def trial(
         raise click.Abort from None
     from flatline.show.trial import show
 
-    result = show(found)
-    if json is not None and json != options.STANDARD_OUTPUT:
-        result.to_json(json)
-    if json == options.STANDARD_OUTPUT:
-        options.standard_output().write(result.to_json())
-    elif not quiet:
-        options.show(result)
+    options.hand_over(show(found), html, json, quiet)
 
 
 def _program(is_module: bool, command: tuple[str, ...]) -> tuple[str, ...]:

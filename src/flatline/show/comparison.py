@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -13,7 +12,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 
 from flatline.show import about, words
 from flatline.show.differences import Difference, dead_share, differences, ends, sick_share
-from flatline.show.plain import encode, plain, version, write
+from flatline.show.document import Page
+from flatline.show.plain import plain, version
 from flatline.show.report import SCHEMA, Report
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, measured, named, percent
@@ -35,7 +35,7 @@ TITLES = {
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Page):
     """Runs side by side; ``print`` shows them as text.
 
     Attributes:
@@ -75,35 +75,10 @@ class Comparison:
         )
         return said
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The JSON document as text.
-
-        Args:
-            path: A file to write it to as well.
-
-        Raises:
-            UsageError: When the file cannot be written.
-        """
-        text = encode(self.to_dict())
-        if path is not None:
-            write(path, text)
-        return text
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """The runs side by side as one page that needs nothing else.
-
-        Args:
-            path: A file to write it to as well.
-
-        Raises:
-            UsageError: When the file cannot be written.
-        """
+    def _page(self) -> str:
         from flatline.show import side_by_side
 
-        text: str = side_by_side.render(self)
-        if path is not None:
-            write(path, text)
-        return text
+        return side_by_side.render(self)
 
     def __str__(self) -> str:
         return as_text(self, WIDTH, color=False)

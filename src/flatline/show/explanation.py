@@ -6,7 +6,6 @@ import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.errors import UsageError
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
+from flatline.show.document import Document
 from flatline.show.entries import SiteReport, UnitReport, unit_report, unit_reports
-from flatline.show.plain import encode, plain, version, write
+from flatline.show.plain import plain, version
 from flatline.show.report import SCHEMA, UNITS, Report, build, judge
 from flatline.show.text import named
 
@@ -90,7 +90,7 @@ class Neighbour:
 
 
 @dataclass(frozen=True, repr=False)
-class Explanation:
+class Explanation(Document):
     """The story of one unit or one site; ``print`` shows it as text.
 
     Attributes:
@@ -163,20 +163,6 @@ class Explanation:
             }
         )
         return said
-
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The JSON explanation as text.
-
-        Args:
-            path: A file to write it to as well.
-
-        Raises:
-            UsageError: When the file cannot be written.
-        """
-        text = encode(self.to_dict())
-        if path is not None:
-            write(path, text)
-        return text
 
     def __repr__(self) -> str:
         unit = "" if self.unit is None else f":{self.unit.unit}"

@@ -17,12 +17,13 @@ from flatline.diagnose.impact import Cost, cost
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
+from flatline.show.document import Page
 from flatline.show.entries import UNSURE as UNSURE
 from flatline.show.entries import SiteReport as SiteReport
 from flatline.show.entries import UnitReport as UnitReport
 from flatline.show.entries import death_steps, site_reports, unit_reports
 from flatline.show.lives import Lives
-from flatline.show.plain import encode, plain, version, write
+from flatline.show.plain import plain, version
 from flatline.treatments.prescriptions import prescription
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ _RUN: dict[str, Any] = {
 
 
 @dataclass(frozen=True, repr=False)
-class Report:
+class Report(Page):
     """What is known about one run or one examination.
 
     ``print(report)`` shows it as text, a notebook in short, and :meth:`to_html` as a
@@ -136,36 +137,6 @@ class Report:
         said: dict[str, Any] = plain(whole)
         return said
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The JSON report as text, which is strict JSON in ASCII.
-
-        Args:
-            path: A file to write it to as well.
-
-        Raises:
-            UsageError: When the file cannot be written.
-        """
-        text = encode(self.to_dict())
-        if path is not None:
-            write(path, text)
-        return text
-
-    def to_html(self, path: str | Path | None = None) -> str:
-        """The report as one page that needs nothing else.
-
-        Args:
-            path: A file to write it to as well.
-
-        Raises:
-            UsageError: When the file cannot be written.
-        """
-        from flatline.show import html
-
-        text: str = html.render(self)
-        if path is not None:
-            write(path, text)
-        return text
-
     def __str__(self) -> str:
         from flatline.show import terminal
 
@@ -181,6 +152,11 @@ class Report:
             f"<Report: {self.verdict}, {len(self.findings)} findings, {len(self.sites)} sites, "
             f"{len(self.units)} units listed>"
         )
+
+    def _page(self) -> str:
+        from flatline.show import html
+
+        return html.render(self)
 
     def _repr_html_(self) -> str:
         from flatline.show import html

@@ -6,13 +6,13 @@ import html
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from flatline.show.plain import encode, plain, version, write
+from flatline.show.document import Page
+from flatline.show.plain import plain, version
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, measured, percent
 from flatline.trials.plan import LOSS, OUTPUT, arms
@@ -26,7 +26,7 @@ _STYLE = {BETTER: "bold green", WORSE: "bold red", UNDECIDED: ""}
 
 
 @dataclass(frozen=True, repr=False)
-class Trial(Result):
+class Trial(Page, Result):
     """A controlled trial, which shows itself.
 
     ``print(trial)`` shows it as text, a notebook as a table.
@@ -34,24 +34,15 @@ class Trial(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document; only ``None``, ``bool``, numbers, text, lists and dictionaries."""
-        whole = super().to_dict()
+        whole = Result.to_dict(self)
         head = {key: whole.pop(key) for key in ("schema", "kind")}
         said: dict[str, Any] = plain({**head, "flatline": version(), **whole})
         return said
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """The JSON document as text.
+    def _page(self) -> str:
+        from flatline.show.trial_page import trial_html
 
-        Args:
-            path: A file to write it to as well.
-
-        Raises:
-            UsageError: When the file cannot be written.
-        """
-        text = encode(self.to_dict())
-        if path is not None:
-            write(path, text)
-        return text
+        return trial_html(self.to_dict())
 
     def __str__(self) -> str:
         return as_text(self, WIDTH, color=False)
