@@ -39,14 +39,14 @@ def compare(
     from flatline.show.report import build
 
     with Store(store, create=False) as kept:
-        found = [kept.find(run) for run in runs]
-        for run in found:
-            if found.count(run) > 1:
+        ids = [kept.find(run) for run in runs]
+        for run in ids:
+            if ids.count(run) > 1:
                 raise UsageError(
                     f"expected different runs, found {run} more than once; name them by the ids "
                     "that flatline runs lists"
                 )
-        recordings = [kept.load(run) for run in found]
+        recordings = [kept.load(run) for run in ids]
     name = options.named(store)
     compared = Comparison(
         tuple(build(one, store=name, thresholds=thresholds) for one in recordings)
