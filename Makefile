@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick bench zoo real-bugs peers trial lint format types clean
+.PHONY: help install demo test test-quick bench bench-ui zoo real-bugs peers trial pages lint format types clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,7 +34,10 @@ test-quick: $(INSTALLED)  ## run all but the slow suites
 bench: $(INSTALLED)  ## measure what watching costs; writes benchmarks/results/
 	$(BIN)/python benchmarks/overhead.py
 
-real-bugs: $(INSTALLED)  ## compare with other tools on real bugs; writes benchmarks/results/ and docs/benchmarks.md
+bench-ui: $(INSTALLED)  ## measure the live page; writes benchmarks/results/
+	$(BIN)/python -m benchmarks.ui
+
+real-bugs: $(INSTALLED)  ## compare with other tools on real bugs; writes benchmarks/results/
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.real_bugs
 
 zoo: $(INSTALLED)  ## score the diagnosis on labelled trainings; writes benchmarks/results/
@@ -45,6 +48,9 @@ peers: $(INSTALLED)  ## compare with the rules of other tools on the zoo; writes
 
 trial: $(INSTALLED)  ## measure what a trial costs and how often its null is called better; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.trial
+
+pages: $(INSTALLED)  ## write measured figures into docs/benchmarks.md
+	$(BIN)/python -m benchmarks.pages
 
 lint: $(INSTALLED)  ## style, format and the order of the rooms
 	$(BIN)/ruff check .

@@ -29,10 +29,10 @@ def machine() -> Row:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of what takes part."""
+def versions(*more: str) -> dict[str, str]:
+    """Versions of what takes part, and of more packages."""
     found = {"python": platform.python_version()}
-    for package in ("flatline", "torch", "numpy", "transformers"):
+    for package in ("flatline", "torch", "numpy", "transformers", *more):
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

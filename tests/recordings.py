@@ -9,7 +9,7 @@ import numpy as np
 from flatline import activations
 from flatline.anatomy.site import Site, Unplaced
 from flatline.record.recording import Event, Recording
-from flatline.sense.history import Steps
+from flatline.sense.history import Autopsy, Steps
 from flatline.sense.vitals import Ledger, Vitals
 
 EXAMPLES = 5120
@@ -161,6 +161,27 @@ def tiny() -> Recording:
         unplaced=(Unplaced("lstm", "its gates are not visible on this device"),),
         lost=[("validation", "no optimizer stepped")],
     )
+
+
+def with_an_autopsy() -> Recording:
+    """A run of which an exam found unit 3 of net.0 silent, and measured how it got there."""
+    recording = tiny()
+    numbers = {
+        "units": [3],
+        "step": [8],
+        "before": [4],
+        "first": [0],
+        "z_before": [0.5],
+        "z_after": [-2.0],
+        "z_first": [1.0],
+        "bias": [-0.5],
+        "weight": [-1.75],
+        "input": [-0.25],
+    }
+    rows = {name: np.array(numbers.get(name, [0.5])) for name in Autopsy.__dataclass_fields__}
+    recording.autopsies["net.0"] = Autopsy(**rows)
+    recording.events.append(Event(8, "net.0", "death", (3,), {}))
+    return recording
 
 
 def healthy_mlp() -> Recording:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import flatline
+from benchmarks.pages import pages
 from flatline.diagnose import names, thresholds
 from flatline.diagnose.findings import Finding
 from flatline.diagnose.findings.base import _SEARCHES
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Said once for all commands, above their table.
 COMMON = {"--json", "--store", "--quiet", "--help"}
+#: What some do without: one stores nothing, the other writes nothing.
+UNCOMMON = {"examine": {"--store"}, "ui": {"--json", "--quiet"}}
 
 
 def section(page: str, title: str) -> str:
@@ -46,6 +49,11 @@ def blocks(page: str, language: str) -> list[str]:
 def anchors(page: Path) -> set[str]:
     titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_pages_quote_the_figures_that_were_measured():
+    for page, text in pages().items():
+        assert page.read_text(encoding="utf-8") == text, f"make pages writes {page.name} anew"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -72,7 +80,7 @@ def test_the_reference_lists_the_options_of_every_command():
             for opt in (*param.opts, *param.secondary_opts)
             if opt.startswith("--")
         }
-        common = COMMON - {"--store"} if name == "examine" else COMMON  # which stores nothing
+        common = COMMON - UNCOMMON.get(name, set())
         listed = set(re.findall(r"`(--[\w-]+)", rows[name]))
         assert listed | common == options | {"--help"}, name
 

@@ -15,13 +15,23 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 #: What must be loaded without torch, and what even without the libraries that read the
 #: environment when they are loaded: a program under ``flatline run`` may set it first.
 WITHOUT_TORCH = (
-    *("errors", "activations", "diagnose", "record", "trials", "show", "api", "session", "launch"),
+    "errors",
+    "activations",
+    "diagnose",
+    "record",
+    "trials",
+    "show",
+    "api",
+    "session",
+    "ui",
+    "launch",
 )
 BEFORE_THE_PROGRAM = (
     "flatline.__main__",
     "flatline.api",
     "flatline.diagnose.rules",
     "flatline.launch.run",
+    "flatline.launch.ui",
     "flatline.record.store",
     "flatline.session",
     "flatline.treatments.prescriptions",

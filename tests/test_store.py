@@ -385,6 +385,80 @@ def test_a_run_is_seen_while_it_goes_on(path: Path) -> None:
         writer.close("finished")
 
 
+def test_a_stamp_changes_with_all_that_is_stored_and_with_nothing_else(path: Path) -> None:
+    writer = Store(path).create_run({"steps": 0})
+    store = Store(path, create=False)
+    stamps = [(store.stamp(), store.stamp(writer.id))]
+    for write in (
+        lambda: writer.facts(steps=3),
+        lambda: writer.exam(3, {}, {}, {}, {SITE.name: {"batch": 4.0}}),
+        lambda: writer.metric("accuracy", 3, 0.5),
+        lambda: writer.close("finished"),
+    ):
+        write()
+        writer.flush()
+        stamps.append((store.stamp(), store.stamp(writer.id)))
+        assert (store.stamp(), store.stamp(writer.id)) == stamps[-1]
+    of_all, of_one = zip(*stamps, strict=True)
+    assert len(set(of_all)) == len(set(of_one)) == 5
+    Store(path).create_run({}).close("finished")
+    assert store.stamp() not in of_all
+    assert store.stamp(writer.id) == of_one[-1]
+
+
+def test_a_stamp_changes_when_the_process_of_a_run_is_gone(path: Path) -> None:
+    program = "import sys\nfrom flatline.record.store import Store\n" + (
+        "print(Store(sys.argv[1]).create_run({}).id, flush=True)\ninput()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        run = process.stdout.readline().strip()
+        store = Store(path, create=False)
+        before = store.stamp(), store.stamp(run)
+        process.kill()
+    assert store.stamp() != before[0]
+    assert store.stamp(run) != before[1]
+    assert store.overviews()[0].facts["status"] == "interrupted"
+
+
+def test_an_overview_holds_what_the_last_exam_found_silent(store: Store) -> None:
+    idle = store.create_run({"name": "idle"})
+    writer = store.create_run({"name": "busy"})
+    other = Site("net.2", RELU, 2, feeds=(), reads=(), pulse="exact")
+    writer.anatomy([SITE, other], [])
+    silent = ledger([-1, 4, 9], [0, 5, -1], [99, 50, 0])
+    alive = ledger([9, 9], [-1, -1], [0, 0])
+    for step, of_site in ((2, alive), (10, silent)):
+        ledgers = {"net.0": of_site, "net.2": alive}
+        writer.exam(step, {}, {}, ledgers, {name: {"batch": 4.0} for name in ledgers})
+    writer.flush()
+    busy, first = store.overviews()
+    assert (busy.facts["name"], busy.units, busy.silent) == ("busy", 5, 2)
+    assert (first.facts["id"], first.units, first.silent) == (idle.id, 0, None)
+    writer.close("finished")
+    idle.close("failed")
+    assert [one.facts for one in store.overviews()] == store.runs()
+
+
+def test_an_overview_of_a_run_that_has_ended_is_not_made_again(store: Store) -> None:
+    store.create_run({}, "over").close("finished")
+    going = store.create_run({"steps": 1}, "going")
+    told = store.overviews()
+    known = {str(one.facts["id"]): one for one in told}
+    going.facts(steps=2)
+    going.flush()
+    again = store.overviews(known)
+    assert again[1] is told[1]
+    assert again[0].facts["steps"] == 2
+    going.close("failed")
+    assert [one.facts["status"] for one in store.overviews(known)] == ["failed", "finished"]
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_what_is_handed_over_with_facts_waits_for_nothing(
     path: Path, rank: int, monkeypatch: pytest.MonkeyPatch

@@ -4,8 +4,8 @@ Every program in scope is trained as the post had it, and repaired: once at flat
 of the time, and once at a generous one. A bug is detected when a finding is a warning or critical,
 diagnosed when one of those has a right code, and diagnosed first when the first finding has. What
 flatline says of a repaired program is a false alarm when it is critical, and not a fault that the
-repair leaves in. The figures also go into ``docs/benchmarks.md``. The exit status is 1 when a
-figure misses its bound, a program does not show its fault, or its repair does not cure it.
+repair leaves in. The exit status is 1 when a figure misses its bound, a program does not show its
+fault, or its repair does not cure it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from torch import nn
 
 import flatline
 
-from .page import PAGE, inserted
 from .program import PROGRAMS, Program
 from .table import BUGS, TOOLS, Bug, published
 
@@ -221,8 +220,6 @@ def main() -> int:
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    if output == RESULTS:
-        PAGE.write_text(inserted(PAGE.read_text(), document))
     whole = all(met(run["flatline"]) and not run["flatline"]["not_reproduced"] for run in runs)
     return 0 if whole else 1
 

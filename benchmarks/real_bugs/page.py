@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-START, END = "<!-- real bugs: written by the benchmark -->\n", "<!-- end of real bugs -->\n"
-
-
-def inserted(page: str, document: Mapping[str, Any]) -> str:
-    """The page with these figures in the place of those it has."""
-    before, rest = page.split(START)
-    return f"{before}{START}{text(document)}{END}{rest.split(END)[1]}"
 
 
 def text(document: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@
 FlatlineError            anything below; every message says what was expected, found, and what to do
 ├── UsageError           a command or a call that cannot be carried out as given (exit status 2)
 ├── StoreError           the run store cannot be read or written
+│   └── UnknownRunError  it holds no such run
 └── UnsupportedError     the model or program is one that flatline cannot treat
 ```
 """
@@ -21,6 +22,10 @@ class UsageError(FlatlineError):
 
 class StoreError(FlatlineError):
     """The run store cannot be read or written."""
+
+
+class UnknownRunError(StoreError):
+    """The run store holds no such run."""
 
 
 class UnsupportedError(FlatlineError):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import chromium
 import recordings
+from chromium import DESKTOP, PHONE
 from flatline.show import history, words
 from flatline.show.report import Report, build
 from flatline.show.text import percent
@@ -20,9 +19,6 @@ from flatline.show.text import percent
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text("utf-8")
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 360, "height": 740}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 #: Counts the units of a picture that are drawn in the colour of a kind, from its pixels.
 COUNT_PIXELS = """
 ([canvas, kind]) => {
@@ -48,30 +44,10 @@ COUNT_PIXELS = """
 """
 
 
-def _missing() -> str | None:
-    """Why there is no browser to test with."""
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
-        return "Playwright is not installed"
-    if not any(map(shutil.which, BROWSERS)):
-        return f"none of {', '.join(BROWSERS)} was found; on Debian: apt-get install chromium"
-    return None
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if reason := _missing():
-        if os.environ.get("REQUIRE_BROWSER"):
-            pytest.fail(f"expected a browser, as REQUIRE_BROWSER is set: {reason}")
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, BROWSERS)))
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path)
+    with chromium.launched() as running:
         yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")
@@ -427,6 +403,22 @@ def test_sites_less_affected_are_shown_when_asked_for(reader):
     assert marks(picture(page, 299)) == 64
 
 
+def test_sites_are_found_by_a_part_of_their_name(reader):
+    report, page = reader.open("deep")
+    shown = page.locator(".site >> visible=true")
+    field = page.get_by_label("Find sites")
+    field.fill("BLOCKS.29")
+    wanted = [site.name for site in report.sites if site.name.startswith("blocks.29")]
+    assert page.locator(".site >> visible=true >> .name").all_text_contents() == wanted
+    assert page.locator("#site-filters").get_by_role("status").text_content() == "11 sites"
+    assert marks(picture(page, 299)) == 64
+    field.fill("no such site")
+    assert shown.count() == 0
+    field.fill("")
+    assert shown.count() == 24
+    assert page.get_by_role("button", name="276 sites less affected").is_visible()
+
+
 # -- appearance -------------------------------------------------------------------------------
 
 
@@ -478,14 +470,7 @@ def test_axe_finds_no_serious_violation(reader, name, scheme):
         picture(page, 0).click(position={"x": 5, "y": 5})
         page.locator("summary").click()
         page.locator("#legend button").last.click()
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
-    serious = [
-        (one["id"], [node["html"][:200] for node in one["nodes"][:3]])
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    assert chromium.serious_violations(page) == []
 
 
 def test_the_first_tab_leads_past_the_head(reader):

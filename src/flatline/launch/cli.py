@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from flatline.errors import FlatlineError
+from flatline.launch.compare import compare
 from flatline.launch.examine import examine
 from flatline.launch.explain import explain
 from flatline.launch.options import say
@@ -21,6 +22,7 @@ from flatline.launch.report import report
 from flatline.launch.run import run
 from flatline.launch.runs import runs
 from flatline.launch.trial import trial
+from flatline.launch.ui import ui
 
 INTERRUPTED = 130
 
@@ -58,7 +60,7 @@ def flatline() -> None:
     """Find dead neurons in PyTorch training runs."""
 
 
-for command in (run, report, explain, runs, examine, trial):
+for command in (run, report, explain, runs, compare, examine, trial, ui):
     flatline.add_command(command)
 
 

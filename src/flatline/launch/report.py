@@ -13,6 +13,12 @@ from flatline.launch import options, settings
 @click.argument("run", required=False)
 @options.store_option
 @options.output_options
+@click.option(
+    "--plot",
+    callback=options.output_file,
+    metavar="FILE",
+    help="Draw the report as a picture: FILE.png, .svg or .pdf.",
+)
 def report(
     run: str | None,
     store: Path,
@@ -20,6 +26,7 @@ def report(
     json: Path | None,
     units: int,
     quiet: bool,
+    plot: Path | None,
 ) -> None:
     """Show a stored run, the last one by default.
 
@@ -32,4 +39,8 @@ def report(
     with Store(store, create=False) as runs:
         recording = runs.load(runs.find(run))
     built = build(recording, units=units, store=options.named(store), thresholds=thresholds)
+    if plot is not None:
+        from flatline.show.figure import draw
+
+        draw(built, plot)
     options.hand_over(built, html, json, quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import json
 import os
 import secrets
@@ -12,11 +13,13 @@ import sqlite3
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from flatline.errors import StoreError
+from flatline.errors import StoreError, UnknownRunError
 from flatline.record import schema
 from flatline.record.process import identity, may_run
 from flatline.record.writer import RunWriter, dump
@@ -24,7 +27,36 @@ from flatline.record.writer import RunWriter, dump
 if TYPE_CHECKING:
     from flatline.record.recording import Recording
 
-__all__ = ["RunWriter", "Store"]
+__all__ = ["Overview", "RunWriter", "Store"]
+
+# Process 0 speaks for all: its rows are found without reading those between.
+_OVERVIEW = """
+SELECT status, facts,
+    (SELECT sum(units) FROM sites WHERE run = key AND rank = 0),
+    (SELECT measures FROM exams WHERE run = key AND rank = 0 ORDER BY step DESC LIMIT 1)
+FROM runs WHERE key = ?
+"""
+_STAMP = """
+SELECT key, status, facts,
+    (SELECT max(step) FROM exams WHERE run = key AND rank = 0),
+    (SELECT max(rowid) FROM metrics WHERE run = key)
+FROM runs WHERE {}
+"""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What can be told of a run without judging it.
+
+    Attributes:
+        facts: The JSON report's ``run`` object.
+        units: Number of units watched, as process 0 saw them.
+        silent: How many of them its last exam found silent; ``None`` before the first exam.
+    """
+
+    facts: dict[str, Any]
+    units: int
+    silent: int | None
 
 
 class Store:
@@ -119,6 +151,42 @@ class Store:
             rows = db.execute("SELECT key, status, facts FROM runs ORDER BY key DESC").fetchall()
             return [_facts(db, *row) for row in rows]
 
+    def overviews(self, known: Mapping[str, Overview] = MappingProxyType({})) -> list[Overview]:
+        """What can be told of all runs without judging them, newest first.
+
+        Args:
+            known: What was told before, by id; it is taken for runs that ended then.
+        """
+        with self._open() as db:
+            rows = db.execute("SELECT key, id, status FROM runs ORDER BY key DESC").fetchall()
+            return [
+                known[run_id]
+                if run_id in known and status == known[run_id].facts["status"] != "running"
+                else Overview(*_overview(db, key))
+                for key, run_id, status in rows
+            ]
+
+    def stamp(self, run_id: str | None = None) -> str:
+        """Something short that changes whenever more is stored.
+
+        Args:
+            run_id: The run that is asked about; ``None`` for all that the store holds.
+
+        Raises:
+            UnknownRunError: When there is no run of exactly this id.
+        """
+        with self._open() as db:
+            if run_id is None:
+                known = db.execute("SELECT count(*), max(key) FROM runs").fetchone()
+                rows = db.execute(_STAMP.format("status = 'running'")).fetchall()
+            else:
+                known = None
+                rows = db.execute(_STAMP.format("id = ?"), (run_id,)).fetchall()
+                if not rows:
+                    raise self._unknown(run_id)
+            seen = [(key, _status(db, key, status), *rest) for key, status, *rest in rows]
+        return hashlib.blake2b(repr((known, seen)).encode(), digest_size=8).hexdigest()
+
     def find(self, run: str | None = None) -> str:
         """The id of the run that ``run`` means.
 
@@ -166,7 +234,7 @@ class Store:
         """Everything about one run.
 
         Raises:
-            StoreError: When there is no run of exactly this id.
+            UnknownRunError: When there is no run of exactly this id.
         """
         # Not at the top: a store is opened before a program starts, which is to load NumPy first.
         from flatline.record.reading import read
@@ -178,13 +246,16 @@ class Store:
                 query = "SELECT key, status, facts FROM runs WHERE id = ?"
                 row = db.execute(query, (run_id,)).fetchone()
                 if row is None:
-                    raise StoreError(
-                        f"expected the id of a run in {self.path or 'this store'}, "
-                        f"found {run_id!r}; flatline runs lists them"
-                    )
+                    raise self._unknown(run_id)
                 return read(db, row[0], _facts(db, *row))
             finally:
                 db.execute("ROLLBACK")
+
+    def _unknown(self, run_id: str) -> UnknownRunError:
+        return UnknownRunError(
+            f"expected the id of a run in {self.path or 'this store'}, found {run_id!r}; "
+            "flatline runs lists them"
+        )
 
     def _temporary(self) -> Path:
         """A file that goes when this object does, or when the process that made it ends."""
@@ -230,9 +301,23 @@ def _remove(folder: Path, maker: int) -> None:
 
 
 def _facts(db: sqlite3.Connection, key: int, status: str, facts: str) -> dict[str, Any]:
-    """Facts of a run with its status now: a run whose processes are all gone was interrupted."""
+    """Facts of a run with its status now."""
+    return {**json.loads(facts), "status": _status(db, key, status)}
+
+
+def _status(db: sqlite3.Connection, key: int, status: str) -> str:
+    """The status of a run now: one whose processes are all gone was interrupted."""
     if status == "running":
         query = "SELECT host, pid, born FROM processes WHERE run = ?"
         if not any(may_run(process) for process in db.execute(query, (key,)).fetchall()):
-            status = "interrupted"
-    return {**json.loads(facts), "status": status}
+            return "interrupted"
+    return status
+
+
+def _overview(db: sqlite3.Connection, key: int) -> tuple[dict[str, Any], int, int | None]:
+    status, facts, units, measures = db.execute(_OVERVIEW, (key,)).fetchone()
+    silent = None
+    if measures is not None:
+        found = json.loads(measures).values()
+        silent = sum(int(values.get("silent") or 0) for values in found)
+    return _facts(db, key, status, facts), units or 0, silent

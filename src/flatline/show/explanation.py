@@ -220,9 +220,9 @@ def explain(
     whole = Explanation(
         report=report,
         site=next(one for one in report.sites if one.name == site.name),
-        upstream=tuple(_neighbour(chart.of(name)) for name in chart.upstream[site.name]),
+        upstream=tuple(beside(chart.of(name)) for name in chart.upstream[site.name]),
         downstream=tuple(
-            _neighbour(other)
+            beside(other)
             for other in chart
             if other is not states and set(other.site.feeds) & set(site.reads)
         ),
@@ -250,7 +250,7 @@ def _of_unit(
     dead = unit.state == "dead"
     above = whole.upstream
     if unit.since_step is not None:
-        above = tuple(_neighbour(chart.of(one.site), unit.since_step) for one in above)
+        above = tuple(beside(chart.of(one.site), unit.since_step) for one in above)
     return replace(
         whole,
         unit=unit,
@@ -291,8 +291,8 @@ def locate(recording: Recording, target: str) -> tuple[Site, int | None]:
     )
 
 
-def _neighbour(states: States, died: int | None = None) -> Neighbour:
-    """One site beside the explained one.
+def beside(states: States, died: int | None = None) -> Neighbour:
+    """One site beside an explained one.
 
     Args:
         states: Its states.

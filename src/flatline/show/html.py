@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -17,6 +18,7 @@ from flatline.show import about, certain, costs, history, words
 from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
+from flatline.show.sketches import sketch
 from flatline.show.terminal import GROUPS, SITES, segments
 from flatline.show.text import named, number, percent, ranges
 
@@ -32,22 +34,42 @@ _STYLES = ("uplot/uPlot.min.css", "page/page.css")
 _SCRIPTS = (
     "page/data.js",
     "page/view.js",
+    "page/unit.js",
     "page/picture.js",
     "page/clock.js",
     "page/charts.js",
     "page/heat.js",
     "page/table.js",
+    "page/switch.js",
     "page/main.js",
 )
 
 
-def render(report: Report) -> str:
+@dataclass(frozen=True)
+class Live:
+    """What a server adds to the page of a run, to keep it up to date.
+
+    Attributes:
+        script: Runs last; ``build(kept)`` builds the page, and does so anew after its contents
+            were replaced.
+        inner: Runs in the scope of the page's own scripts, at the end of each ``build``.
+        style: Follows the page's own.
+    """
+
+    script: Markup
+    inner: Markup
+    style: Markup
+
+
+def render(report: Report, live: Live | None = None, bar: Markup | None = None) -> str:
     """The page as text.
 
     Args:
         report: What to show.
+        live: What a server adds; ``None`` for a file.
+        bar: What stands in the page's head, after our name.
     """
-    style, theme, chart, script = _joined(*_STYLES), _joined("page/theme.js"), _charts(), _app()
+    style, theme, chart, script = _parts(live)
     worst = {id(site) for site in words.worst_sites(report, SITES)}
     page = _environment().get_template("page.html.jinja")
     return page.render(
@@ -57,6 +79,7 @@ def render(report: Report) -> str:
         costs=costs,
         charged=_charged(report),
         history=history,
+        sketch=sketch,
         words=words,
         marks=MARKS,
         shown={place for place, site in enumerate(report.sites) if id(site) in worst},
@@ -67,9 +90,42 @@ def render(report: Report) -> str:
         theme=theme,
         chart=chart,
         script=script,
-        policy=_policy((theme, chart, script), (style,)),
+        policy=policy(live),
+        bar=bar,
         TOP=TOP,
         MANY=MANY,
+    )
+
+
+def policy(live: Live | None = None) -> str:
+    """What the browser may do on the page: see :func:`rules`."""
+    style, *scripts = _parts(live)
+    return rules(tuple(scripts), (style,), connect=live is not None)
+
+
+def page(template: str, script: Markup, data: Any, **shown: Any) -> str:
+    """A page beside the report, in its look.
+
+    Args:
+        template: Its template, which extends ``base.html.jinja``.
+        script: What it runs.
+        data: What the script draws, in the types of JSON.
+        shown: What the template names.
+    """
+    style, theme, _ = look()
+    chart = _charts()
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=style,
+            theme=theme,
+            chart=chart,
+            script=script,
+            data=_embedded(data),
+            policy=rules((theme, chart, script), (style,), connect=False),
+            **shown,
+        )
     )
 
 
@@ -131,23 +187,40 @@ def _heat(report: Report) -> tuple[list[str], list[tuple[SiteReport, list[str]]]
 
 
 @cache
-def _joined(*names: str) -> Markup:
-    """Files of ours, trusted as they are."""
-    assets = resources.files("flatline.show") / "assets"
-    return Markup("\n".join((assets / name).read_text("utf-8").strip() for name in names))
+def _parts(live: Live | None) -> tuple[Markup, Markup, Markup, Markup]:
+    """Style, theme, chart library and script."""
+    added = "" if live is None else live.style
+    return _joined(*_STYLES) + added, asset("page/theme.js"), _charts(), _app(live)
+
+
+def look() -> tuple[Markup, Markup, Markup]:
+    """The page's style, and its scripts that keep and switch the theme, for pages beside it."""
+    return _joined(*_STYLES), asset("page/theme.js"), asset("page/switch.js")
 
 
 @cache
-def _app() -> Markup:
+def asset(name: str, package: str = "flatline.show") -> Markup:
+    """A file of ours, trusted as it is."""
+    return Markup((resources.files(package) / "assets" / name).read_text("utf-8").strip())
+
+
+@cache
+def _joined(*names: str) -> Markup:
+    return Markup("\n").join(asset(name) for name in names)
+
+
+def _app(live: Live | None) -> Markup:
     """The page's modules in one scope that nothing else sees."""
-    return Markup(f'"use strict";\n(() => {{\n{_joined(*_SCRIPTS)}\n}})();')
+    inner, script = ("", "build();") if live is None else (live.inner, live.script)
+    build = f"const build = (kept) => {{\n{_joined(*_SCRIPTS)}\n{inner}\n}};"
+    return Markup(f'"use strict";\n(() => {{\n{build}\n{script}\n}})();')
 
 
 @cache
 def _charts() -> Markup:
     """The chart library under its licence, which stands in for its first line, an address."""
-    code = _joined("uplot/uPlot.iife.min.js").split("\n", 1)[1]
-    return Markup(f"/*! uPlot\n\n{_joined('uplot/LICENSE')}\n*/\n{code}")
+    code = asset("uplot/uPlot.iife.min.js").split("\n", 1)[1]
+    return Markup(f"/*! uPlot\n\n{asset('uplot/LICENSE')}\n*/\n{code}")
 
 
 def _embedded(data: dict[str, Any]) -> Markup:
@@ -158,14 +231,22 @@ def _embedded(data: dict[str, Any]) -> Markup:
     return Markup(text)
 
 
-def _policy(scripts: tuple[str, ...], styles: tuple[str, ...]) -> str:
-    """What the browser may do: run exactly these scripts, and load nothing from anywhere."""
+def rules(scripts: tuple[str, ...], styles: tuple[str, ...], *, connect: bool) -> str:
+    """A policy: the browser may run exactly these scripts, and load nothing from anywhere.
+
+    Args:
+        scripts: The scripts of a page.
+        styles: Its styles.
+        connect: Whether it may ask the server that it came from.
+    """
     allowed = {
         kind: " ".join(f"'sha256-{_digest(part)}'" for part in parts)
         for kind, parts in (("script-src", scripts), ("style-src", styles))
     }
-    rules = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
-    return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
+    said = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
+    if connect:
+        said.append("connect-src 'self'")
+    return "; ".join([*said, "base-uri 'none'", "form-action 'none'"])
 
 
 def _digest(text: str) -> str:

@@ -17,6 +17,7 @@ from flatline.show import words
 from flatline.show.history import Bins, thin
 from flatline.show.marks import KINDS, MARKS, SO_FAR
 from flatline.show.report import UNSURE, Report, SiteReport, UnitReport
+from flatline.show.stories import stories
 from flatline.show.text import clean, named
 
 #: Parts of the run in the pictures, at most.
@@ -50,6 +51,7 @@ def payload(report: Report) -> dict[str, Any]:
         },
         "sites": _sites(report, bins),
         "units": _units(report),
+        "lives": stories(report),
         "metrics": [
             {"name": named(name, NAME), **_series(points)}
             for name, points in list(report.metrics.items())[:METRICS]

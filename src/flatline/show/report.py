@@ -21,6 +21,7 @@ from flatline.show.entries import UNSURE as UNSURE
 from flatline.show.entries import SiteReport as SiteReport
 from flatline.show.entries import UnitReport as UnitReport
 from flatline.show.entries import death_steps, site_reports, unit_reports
+from flatline.show.lives import Lives
 from flatline.show.plain import encode, plain, version, write
 from flatline.treatments.prescriptions import prescription
 
@@ -70,6 +71,7 @@ class Report:
         thresholds: What it was judged with.
         certainty: How far the calls of dead units can be trusted.
         cost: What dead units cost the model as a whole, and how far validation lies from training.
+        lives: Looks up the life of a unit; ``None`` in a report that rests on no recording.
     """
 
     verdict: str = "healthy"
@@ -88,6 +90,7 @@ class Report:
     thresholds: Thresholds = DEFAULT
     certainty: Certainty = field(default_factory=Certainty)
     cost: Cost = field(default_factory=Cost)
+    lives: Lives | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON report; only ``None``, ``bool``, numbers, text, lists and dictionaries.
@@ -210,6 +213,7 @@ def build(
     """
     found = judge(recording, thresholds) if found is None else found
     charts = list(found.sites.values())
+    chart = Chart(charts, recording.history, thresholds)
     noted = recording.history.last("nonfinite") or {}
     metrics = _taps(recording.steps, lost=noted.get("what")) | recording.metrics
     listed, total = unit_reports(charts, list(found.causes.values()), units)
@@ -229,7 +233,8 @@ def build(
         exams=tuple(recording.exams),
         thresholds=thresholds,
         certainty=found.certainty,
-        cost=cost(Chart(charts, recording.history, thresholds), metrics),
+        cost=cost(chart, metrics),
+        lives=Lives.of_run(recording, chart),
     )
 
 
@@ -246,7 +251,7 @@ def _site(site: SiteReport) -> dict[str, Any]:
 
 
 def _taps(steps: Steps, lost: str | None) -> dict[str, list[tuple[int, float]]]:
-    """Loss and learning rate by step; without what was never seen.
+    """Loss, learning rate and gradient norm by step; without what was never seen.
 
     Args:
         steps: Readings of every step.
@@ -254,6 +259,10 @@ def _taps(steps: Steps, lost: str | None) -> dict[str, list[tuple[int, float]]]:
     """
     return {
         name: list(zip(steps.step.tolist(), values.tolist(), strict=True))
-        for name, values in (("loss", steps.loss), ("lr", steps.lr))
+        for name, values in (
+            ("loss", steps.loss),
+            ("lr", steps.lr),
+            ("gradient_norm", steps.gradient),
+        )
         if np.isfinite(values).any() or (name == lost and len(values))
     }

@@ -190,6 +190,34 @@ def remedies(finding: Finding) -> list[tuple[str, str]]:
     return [(clean(one.treatment, NAME), clean(one.why, 300)) for one in finding.remedies]
 
 
+@dataclass(frozen=True)
+class Prescribed:
+    """A remedy with what to type.
+
+    Attributes:
+        treatment: What may help.
+        why: Why it may.
+        command: A command line that applies it; empty where it cannot be applied.
+        code: A line of Python that applies it.
+    """
+
+    treatment: str
+    why: str
+    command: str = ""
+    code: str = ""
+
+
+def prescribed(report: Report, finding: Finding) -> list[Prescribed]:
+    """All that may help against a finding, with command and code."""
+    argv = [] if _program(report) == "SCRIPT" else list(map(str, report.run.get("argv") or ()))
+    return [
+        Prescribed(
+            clean(one.treatment, NAME), clean(one.why, 300), **prescription(one.treatment, argv)
+        )
+        for one in finding.remedies
+    ]
+
+
 def explains(finding: Finding) -> str:
     """The findings that are symptoms of this one; empty where there are none."""
     return clean(", ".join(finding.explains), 300)

@@ -25,6 +25,7 @@ class Chart {
     painters.push(() => this.build(true));
     clock.listeners.push(() => this.follow());
     new ResizeObserver(() => this.build()).observe(this.holder);
+    leaving.signal.addEventListener("abort", () => this.plot?.destroy());
   }
 
   build(anew = false) {

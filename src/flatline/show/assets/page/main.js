@@ -1,7 +1,8 @@
 // Puts the pictures into the page.
 
-const root = document.documentElement;
 const pictures = [];
+/** Sites up to which a field to find one is of no use. */
+const FEW = 8;
 
 function drawNetwork() {
   const rows = [...document.querySelectorAll(".site")];
@@ -10,6 +11,7 @@ function drawNetwork() {
     if ("less" in row.dataset) row.hidden = true;
     pictures.push(new Picture(index, row));
   });
+  if (rows.length > FEW) addSiteSearch(rows, more);
   if (!more) return;
   more.hidden = false;
   more.addEventListener("click", () => {
@@ -20,6 +22,26 @@ function drawNetwork() {
       ?.querySelector("canvas")
       .focus();
   });
+}
+
+/** A field that leaves the sites whose name holds what is typed; without, the page as it was. */
+function addSiteSearch(rows, more) {
+  const count = make("span", { class: "note", role: "status" });
+  const field = make("input", { id: "site-search", type: "search", autocomplete: "off" });
+  let kept;
+  field.addEventListener("input", () => {
+    const wanted = field.value.trim().toLowerCase();
+    kept ??= { hidden: rows.map((row) => row.hidden), more: more?.hidden };
+    const found = data.sites.map((site) => site.name.toLowerCase().includes(wanted));
+    rows.forEach((row, index) => (row.hidden = wanted ? !found[index] : kept.hidden[index]));
+    if (more) more.hidden = wanted !== "" || kept.more;
+    count.textContent = wanted ? plural(found.filter(Boolean).length, "site") : "";
+    if (!wanted) kept = undefined;
+  });
+  const label = make("label", { for: "site-search" }, "Find sites ");
+  document
+    .getElementById("sites")
+    .before(make("div", { class: "filters", id: "site-filters" }, label, field, count));
 }
 
 /** Turns the legend into switches that pick out the units of a state. */
@@ -39,63 +61,28 @@ function drawLegend() {
 }
 
 function addCopyButtons() {
-  for (const code of document.querySelectorAll(".commands code")) {
-    const button = make(
-      "button",
-      {
-        type: "button",
-        "aria-label": `Copy ${code.textContent}`,
-        onclick: () => copy(code.textContent, button),
-      },
-      "Copy",
-    );
-    code.after(" ", button);
+  for (const code of document.querySelectorAll(".commands code, .command code")) {
+    code.replaceWith(...copyable(code.textContent));
   }
-}
-
-const isDark = () =>
-  (root.dataset.theme ??
-    (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-
-function addThemeSwitch() {
-  const button = document.getElementById("theme");
-  const label = () => {
-    button.textContent = isDark() ? "Light" : "Dark";
-    button.setAttribute("aria-label", isDark() ? "Use the light theme" : "Use the dark theme");
-  };
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("flatline-theme", root.dataset.theme);
-    } catch {
-      // Storage may be closed to files; the choice holds until the page is left.
-    }
-    label();
-    repaint();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    label();
-    repaint();
-  });
-  label();
 }
 
 /** Paper is white, whatever the screen is. */
 function preparePrint() {
-  let kept;
-  addEventListener("beforeprint", () => {
-    kept = root.dataset.theme;
+  let theme;
+  const before = () => {
+    theme = root.dataset.theme;
     root.dataset.theme = "light";
     root.dataset.print = "";
     repaint();
-  });
-  addEventListener("afterprint", () => {
-    if (kept === undefined) delete root.dataset.theme;
-    else root.dataset.theme = kept;
+  };
+  const after = () => {
+    if (theme === undefined) delete root.dataset.theme;
+    else root.dataset.theme = theme;
     delete root.dataset.print;
     repaint();
-  });
+  };
+  addEventListener("beforeprint", before, leaving);
+  addEventListener("afterprint", after, leaving);
 }
 
 /** Opens the unit that the address names, as `#unit=SITE:UNIT`. */
@@ -110,10 +97,11 @@ drawNetwork();
 const charts = document.getElementById("charts");
 if (charts) drawCharts(charts);
 const explorer = document.getElementById("explorer");
-if (explorer && listed.unit.length) new Explorer(explorer);
+const units = explorer && listed.unit.length ? new Explorer(explorer) : null;
 addCopyButtons();
-addThemeSwitch();
+addThemeSwitch(repaint, leaving);
 preparePrint();
-openAddress();
-addEventListener("hashchange", openAddress);
+// On a page that is built anew, the reader may have gone elsewhere since.
+if (!kept) openAddress();
+addEventListener("hashchange", openAddress, leaving);
 root.dataset.ready = "";

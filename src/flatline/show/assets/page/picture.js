@@ -246,26 +246,3 @@ class Picture {
     this.element.scrollIntoView({ block: "center" });
   }
 }
-
-/** All that is known about one unit. */
-function unitCard(site, unit) {
-  const kind = data.kinds[kindsOf(data.sites[site])[unit]];
-  const row = rowOf.get(`${site}:${unit}`);
-  const facts = [
-    ["since", "since"],
-    ["cause", "cause"],
-    ["examples", "examples"],
-    ["fires on", "fires"],
-    ["margin", "margin"],
-  ].map(([name, column]) => [name, row === undefined ? "" : said(column, row)]);
-  const list = make("dl", { class: "facts" });
-  for (const [name, value] of facts.filter(([, value]) => value)) {
-    list.append(make("div", {}, make("dt", {}, name), make("dd", {}, value)));
-  }
-  return make(
-    "div",
-    { class: "unit-card" },
-    make("p", {}, make("b", {}, unitName(site, unit)), ` is ${kind.name}: ${kind.meaning}.`),
-    ...(list.children.length ? [list] : []),
-  );
-}

@@ -33,6 +33,10 @@ const view = {
   },
 };
 
+/** Ends what listens outside of the page's contents, when these are replaced and built anew. */
+const left = new AbortController();
+const leaving = { signal: left.signal };
+
 // -- colours ------------------------------------------------------------------------------------
 
 const probe = make("span", { hidden: true });
@@ -102,7 +106,7 @@ function hideTip() {
 
 /** Tells those who cannot see the picture. */
 function announce(words) {
-  live.textContent = words;
+  if (live.textContent !== words) live.textContent = words;
 }
 
 /** Copies words, and says on the button whether it worked. */

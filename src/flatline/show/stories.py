@@ -1,0 +1,120 @@
+"""What opens on the page when a unit is picked: its life, its way into silence, its neighbours.
+
+Words that return are kept once, and only so many units are told: a page must stay small.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from flatline.diagnose.states import States
+from flatline.show.explanation import beside
+from flatline.show.lives import Life, Lives, Spread
+from flatline.show.reasons import CAUSES, happened, neighbour, notable, signed
+from flatline.show.report import Report, UnitReport
+from flatline.show.text import measured
+
+#: Units whose life is told, at most.
+LIVES = 2_000
+#: Neighbours of a site that are named, at most, on each side.
+NEIGHBOURS = 6
+
+
+def stories(report: Report) -> dict[str, Any]:
+    """Lives of units by ``site:unit``, and the neighbours of each site, in the types of JSON."""
+    lives = report.lives
+    if lives is None:
+        return {"words": [], "of": {}, "sites": [], "explain": None}
+    book = _Book()
+    listed = {(unit.site, unit.unit): unit for unit in report.units}
+    index = {site.name: place for place, site in enumerate(report.sites)}
+    return {
+        "of": {
+            f"{index[site]}:{unit}": book.tell(lives.of(site, unit), listed.get((site, unit)))
+            for site, unit in told(report)
+        },
+        "sites": [_neighbours(lives, site.name, index) for site in report.sites],
+        "words": list(book.words),
+        "explain": _explain(report),
+    }
+
+
+def told(report: Report) -> list[tuple[str, int]]:
+    """The units whose life is told: all where they are few, else the first sick ones per site."""
+    if sum(site.units for site in report.sites) <= LIVES:
+        return [(site.name, unit) for site in report.sites for unit in range(site.units)]
+    known = {site.name for site in report.sites}
+    listed = [(unit.site, unit.unit) for unit in report.units if unit.site in known]
+    each = max(LIVES // max(len({site for site, _ in listed}), 1), 1)
+    taken: dict[str, int] = {}
+    kept: list[tuple[str, int]] = []
+    for site, unit in listed:
+        taken[site] = taken.get(site, 0) + 1
+        if taken[site] <= each and len(kept) < LIVES:
+            kept.append((site, unit))
+    return kept
+
+
+class _Book:
+    """Lives as lists of numbers that point at words."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, int] = {}
+
+    def word(self, text: str) -> int:
+        return self.words.setdefault(text, len(self.words))
+
+    def tell(self, life: Life, unit: UnitReport | None) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "story": [
+                [one.step, self.word(one.event), self.word(happened(one, whole_site=False))]
+                for one in life.story
+            ],
+            "z": [_numbers(spread) for spread in life.spreads],
+        }
+        if why := [self.word(line) for line in _why(unit)]:
+            told["why"] = why
+        if life.ways:
+            told["ways"] = [
+                [
+                    way.start,
+                    way.end,
+                    *(self.word(signed(term)) for term in (way.bias, way.weight, way.input)),
+                    self.word(signed(way.z_end - way.z_start)),
+                    self.word(f"{measured(way.z_start)} to {measured(way.z_end)}"),
+                ]
+                for way in life.ways[::-1]
+            ]
+        return told
+
+
+def _why(unit: UnitReport | None) -> Iterable[str]:
+    if unit is not None and unit.cause is not None:
+        yield CAUSES[unit.cause]
+        yield from notable(unit.evidence)
+
+
+def _numbers(spread: Spread) -> list[float | None]:
+    values = (spread.mean, spread.deviation, spread.low, spread.high)
+    return [spread.step, *(None if value is None else float(f"{value:.3g}") for value in values)]
+
+
+def _neighbours(lives: Lives, site: str, index: dict[str, int]) -> list[list[list[Any]]]:
+    """The sites that one reads, and those that read it: place and sentence of each."""
+
+    def few(found: Sequence[States]) -> list[list[Any]]:
+        some = found[:NEIGHBOURS]
+        return [[index[one.site.name], neighbour(beside(one))] for one in some]
+
+    return [few(lives.upstream(site)), few(lives.downstream(site))]
+
+
+def _explain(report: Report) -> list[str] | None:
+    """What stands before and after the name of a unit in the command that tells all of it."""
+    run = report.run.get("id")
+    if not run or report.kind == "examination":
+        return None
+    store = "" if report.store is None else shlex.join(["--store", report.store])
+    return [shlex.join(["flatline", "explain", str(run)]), store]

@@ -1,0 +1,1 @@
+"""The live page: stored runs and those in progress, served on this machine alone."""

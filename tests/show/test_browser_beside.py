@@ -1,0 +1,216 @@
+"""Lives of units, runs side by side and trials in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import chromium
+import recordings
+import trial_documents
+from flatline.show.comparison import Comparison
+from flatline.show.report import build
+from flatline.show.trial_page import trial_html
+from recordings import with_an_autopsy
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium.launched() as running:
+        yield running
+
+
+def _pair() -> Comparison:
+    return Comparison((build(recordings.sick_mlp()), build(recordings.tiny())))
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "life": lambda: build(with_an_autopsy()).to_html(),
+    "compare": lambda: _pair().to_html(),
+    "hostile": lambda: Comparison(
+        tuple(build(recordings.ALL[name]()) for name in ("hostile", "empty", "running"))
+    ).to_html(),
+    "trial": lambda: trial_html(trial_documents.digits()),
+    "hostile-trial": lambda: trial_html(trial_documents.hostile()),
+    "bare-trial": lambda: trial_html(trial_documents.bare()),
+}
+
+
+@pytest.fixture(scope="module")
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder: Path = tmp_path_factory.mktemp("pages")
+    for name, source in PAGES.items():
+        (folder / f"{name}.html").write_text(source(), "utf-8")
+    return {name: (folder / f"{name}.html").as_uri() for name in PAGES}
+
+
+@pytest.fixture
+def visit(browser: Browser, addresses: dict[str, str]) -> Iterator[Open]:
+    """Opens a page; at the end nothing may have been logged or requested."""
+    noticed: list[str] = []
+
+    def opened(name: str, mark: str = "", **context) -> Page:
+        address = addresses[name]
+        page = browser.new_context(**{"viewport": chromium.DESKTOP, **context}).new_page()
+        page.set_default_timeout(10_000)
+        page.on("console", lambda said: noticed.append(f"console: {said.text}"))
+        page.on("pageerror", lambda error: noticed.append(f"error: {error}"))
+        page.on("request", lambda r: r.url.split("#")[0] != address and noticed.append(r.url))
+        page.goto(address + mark)
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield opened
+    for context in browser.contexts:
+        context.close()
+    assert noticed == []
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [
+        ("compare", "light"),
+        ("compare", "dark"),
+        ("trial", "light"),
+        ("trial", "dark"),
+        ("hostile", "light"),
+        ("hostile-trial", "dark"),
+        ("bare-trial", "light"),
+    ],
+)
+def test_every_page_fits_its_screen_and_keeps_nobody_out(visit, name, scheme):
+    page = visit(name, color_scheme=scheme)
+    assert page.locator("h1").is_visible()
+    for viewport in (chromium.DESKTOP, chromium.PHONE):
+        page.set_viewport_size(viewport)
+        assert chromium.fits(page)
+    assert chromium.serious_violations(page) == []
+    assert page.evaluate("document.images.length === 0")
+
+
+# -- the life of a unit -----------------------------------------------------------------------
+
+
+def test_a_card_tells_the_life_of_its_unit(visit):
+    page = visit("life", "#unit=0:3")
+    card = page.locator(".unit-card")
+    life = build(with_an_autopsy()).lives.of("net.0", 3)
+    rows = card.locator(".life tr").all_text_contents()
+    assert len(rows) == len(life.story)
+    for row, moment in zip(rows, life.story, strict=True):
+        assert row.startswith(f"step {moment.step}{moment.event} ")
+    table = card.get_by_role("table").nth(1)
+    assert table.get_by_role("row", name="bias +0.5 −0.5").count() == 1
+    assert table.get_by_role("row", name="weight +0.5 −1.75").count() == 1
+    assert chromium.serious_violations(page) == []
+
+
+def test_the_pre_activation_is_drawn_in_proportion(visit):
+    page = visit("life", "#unit=0:3")
+    spreads = build(with_an_autopsy()).lives.of("net.0", 3).spreads
+    dots = page.locator(".spreads circle")
+    assert dots.count() == len(spreads)
+    at = [float(dot.get_attribute("cx")) for dot in dots.all()]
+    zero = float(page.locator(".spreads .zero").get_attribute("x1"))
+    scale = (at[0] - zero) / spreads[0].mean
+    for x, spread in zip(at, spreads, strict=True):
+        assert x - zero == pytest.approx(scale * spread.mean, abs=0.5)
+    bars = [float(bar.get_attribute("width")) for bar in page.locator(".spreads rect").all()]
+    for bar, spread in zip(bars, spreads, strict=True):
+        assert bar == pytest.approx(2 * scale * spread.deviation, abs=1)
+
+
+def test_a_healthy_unit_has_a_life_too_and_its_command_can_be_copied(visit):
+    page = visit("life", "#unit=0:0", permissions=["clipboard-read", "clipboard-write"])
+    card = page.locator(".unit-card")
+    assert "is healthy" in card.text_content()
+    assert card.locator(".life tr").count() >= 2
+    card.get_by_role("button", name="Copy flatline explain").click()
+    card.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == "flatline explain 0123456789 net.0:0"
+
+
+def test_every_remedy_of_a_finding_can_be_copied_as_command_and_code(visit):
+    page = visit("life", permissions=["clipboard-read", "clipboard-write"])
+    report = build(with_an_autopsy())
+    usable = [one for finding in report.to_dict()["findings"] for one in finding["remedies"]]
+    usable = [line for one in usable if "code" in one for line in (one["command"], one["code"])]
+    lines = page.locator("#findings .command")
+    assert lines.locator("code").all_text_contents() == usable
+    for place in (0, 1):
+        lines.nth(place).get_by_role("button").click()
+        lines.nth(place).get_by_text("Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == usable[place]
+
+
+# -- side by side -----------------------------------------------------------------------------
+
+
+def test_plots_of_several_runs_hold_a_mark_for_every_value(visit):
+    page = visit("compare")
+    pair = _pair()
+    plots = dict(
+        zip(
+            page.locator(".chart h3").all_text_contents(),
+            page.locator(".plot").all(),
+            strict=True,
+        )
+    )
+    assert {title.split(" ")[0] for title in plots} == {"Dead", "loss", "lr", "val_accuracy"}
+    (accuracy,) = (plot for title, plot in plots.items() if title.startswith("val_accuracy"))
+    known = [v for r in pair.reports for _, v in r.metrics["val_accuracy"] if v == v]
+    assert int(accuracy.get_attribute("data-marks")) == len(known)
+
+
+def test_plots_of_several_runs_share_a_cursor_that_tells_each_value(visit):
+    page = visit("compare")
+    over = page.locator(".u-over")
+    over.nth(1).scroll_into_view_if_needed()
+    box = over.nth(1).bounding_box()
+    page.mouse.move(box["x"] + 1, box["y"] + 20)
+    for readout in page.locator(".chart .readout").all():
+        assert (readout.text_content() or "").startswith("step ")
+    loss = page.locator(".chart .readout").nth(1).text_content()
+    first = dict(_pair().reports[0].metrics["loss"])[0]
+    assert loss.startswith(f"step 0: A {first:.4g}, B ")
+    page.locator(".stack").focus()
+    page.keyboard.press("ArrowRight")
+    assert "step" in page.locator("#live").text_content()
+
+
+def test_the_theme_of_pages_beside_can_be_switched(visit):
+    for name in ("compare", "trial"):
+        page = visit(name, color_scheme="light")
+        light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.get_by_role("button", name="Use the dark theme").click()
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+# -- a trial ----------------------------------------------------------------------------------
+
+
+def test_intervals_of_a_trial_lie_on_one_scale(visit):
+    page = visit("trial")
+    boxes = [one.bounding_box() for one in page.locator(".arm .interval").all()]
+    zero = page.locator(".arm .zero").first.bounding_box()["x"]
+    better, undecided, worse = boxes
+    assert better["x"] + better["width"] < zero < worse["x"]
+    assert undecided["x"] < zero < undecided["x"] + undecided["width"]
+    assert better["width"] / worse["width"] == pytest.approx(0.12 / 0.20, rel=0.03)
+
+
+def test_the_command_of_a_trial_can_be_copied(visit):
+    page = visit("trial", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy flatline run").click()
+    page.get_by_text("Copied").wait_for()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == "flatline run --apply lr=x0.1 train.py --epochs 5"
