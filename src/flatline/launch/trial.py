@@ -106,6 +106,9 @@ def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 @click.option("--timeout", callback=amount, metavar="SECONDS", help="Time limit of each run.")
 @click.option("--halving", is_flag=True, help="Give up the worse half of the arms after each seed.")
 @click.option("--fresh", is_flag=True, help="Repeat runs that an earlier call has finished.")
+@click.option(
+    "--html", callback=options.output_file, metavar="FILE", help="Write the result as a web page."
+)
 @options.store_option
 @options.json_option
 @options.quiet_option
@@ -125,6 +128,7 @@ def trial(
     timeout: float | None,
     halving: bool,
     fresh: bool,
+    html: Path | None,
     store: Path,
     json: Path | None,
     quiet: bool,
@@ -168,6 +172,8 @@ def trial(
     from flatline.show.trial import show
 
     result = show(found)
+    if html is not None:
+        result.to_html(html)
     if json is not None and json != options.STANDARD_OUTPUT:
         result.to_json(json)
     if json == options.STANDARD_OUTPUT:

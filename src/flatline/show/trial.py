@@ -53,6 +53,22 @@ class Trial(Result):
             write(path, text)
         return text
 
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The result as one page that needs nothing else.
+
+        Args:
+            path: A file to write it to as well.
+
+        Raises:
+            UsageError: When the file cannot be written.
+        """
+        from flatline.show.trial_page import trial_html
+
+        text = trial_html(self.to_dict())
+        if path is not None:
+            write(path, text)
+        return text
+
     def __str__(self) -> str:
         return as_text(self, WIDTH, color=False)
 
