@@ -140,6 +140,13 @@ def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
     )
 
 
+def test_the_page_is_made_of_the_json_document(tmp_path):
+    text = rich_trial().to_html(tmp_path / "trial.html")
+
+    assert (tmp_path / "trial.html").read_text("utf-8") == text
+    assert "init=he+lr=x0.1 is better than the control" in text
+
+
 def test_seeds_that_fail_alike_are_told_together():
     why = "ended with status 1: no room; its output is in seed-{}.log"
     failed = {0: why.format(0), 1: "still ran after 9 s, its time limit", 2: why.format(2)}
