@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--split", choices=(*SPLITS, "all"), default="all", help="runs to be tried")
     parser.add_argument("--draw", type=int, default=FRESH, help="draw of the zoo")
     parser.add_argument("--only", nargs="+", default=[], help="runs whose id contains one of these")
+    parser.add_argument("--sample", type=int, help="so many of the runs, drawn by their ids")
     parser.add_argument("--seeds", type=int, default=Plan.seeds, help="paired seeds of each arm")
     parser.add_argument("--most", type=int, default=Plan.most, help="prescriptions tried at most")
     parser.add_argument("--every", action="store_true", help="go on behind the first repair")
@@ -50,17 +52,20 @@ def parsed() -> argparse.Namespace:
 
 def chosen(args: argparse.Namespace) -> list[str]:
     """The sick runs that are asked for."""
-    return [
+    names = [
         name
         for name, run in drawn(args.draw).items()
         if run.sick
         and args.split in ("all", run.split)
         and (not args.only or any(part in name for part in args.only))
     ]
+    if args.sample is None:
+        return names
+    return sorted(names, key=lambda name: sha256(name.encode()).digest())[: args.sample]
 
 
 def document(found: list[Row], aside: int, seconds: float) -> Row:
-    """Figures of both halves and of all, and what was tried on each run."""
+    """Figures of both halves and of all, and what was tried on each run so far."""
     parts = {split: [row for row in found if row["split"] == split] for split in SPLITS}
     return {
         "command": " ".join(["python", "-m", "benchmarks.repair", *sys.argv[1:]]),
@@ -89,22 +94,19 @@ def main() -> int:
     args = parsed()
     names = chosen(args)
     plan = Plan(args.seeds, args.most, args.every, args.fresh)
-    start, done = time.perf_counter(), 0
-
-    def tell(row: Row | None) -> None:
-        nonlocal done
-        done += 1
-        print(f"\r{done} of {len(names)}", end="", file=sys.stderr, flush=True)
-
-    found = list(rows(names, plan, args.jobs, tell))
-    seconds = time.perf_counter() - start
-    print(f"; {seconds:.0f} s", file=sys.stderr)
-    print(text(found))
-    whole = args.draw == FRESH and args.split == "all" and not args.only
+    whole = args.draw == FRESH and args.split == "all" and not args.only and args.sample is None
     output = args.output or (RESULTS if whole else None)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(document(found, len(names) - len(found), seconds), indent=1))
+    start, done, found = time.perf_counter(), 0, []
+    for row in rows(names, plan, args.jobs):
+        done += 1
+        found += [] if row is None else [row]
+        print(f"\r{done} of {len(names)}", end="", file=sys.stderr, flush=True)
+        if output is not None:  # an interrupted benchmark leaves what it found so far
+            said = document(found, done - len(found), time.perf_counter() - start)
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_text(json.dumps(said, indent=1) + "\n")
+    print(f"; {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    print(text(found))
     return 0 if all(figures(found)[key] >= bound for key, bound in BOUNDS.items()) else 1
 
 

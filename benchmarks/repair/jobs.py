@@ -9,7 +9,7 @@ the same, so that an interrupted benchmark goes on where it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -152,21 +152,11 @@ def work(name: str, plan: Plan) -> Row | None:
     return tried(run, plan)
 
 
-def rows(
-    names: Sequence[str], plan: Plan, jobs: int, tell: Callable[[Row | None], object]
-) -> Iterator[Row]:
-    """Rows of the runs that are as their label says, made in so many processes of one thread."""
+def rows(names: Sequence[str], plan: Plan, jobs: int) -> Iterator[Row | None]:
+    """A row for each run, see :func:`work`; made in so many processes of one thread each."""
     task = partial(work, plan=plan)
     if jobs == 1:
-        made: Iterator[Row | None] = map(task, names)
-        yield from _told(made, tell)
+        yield from map(task, names)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        yield from _told(pool.map(task, names), tell)
-
-
-def _told(made: Iterator[Row | None], tell: Callable[[Row | None], object]) -> Iterator[Row]:
-    for row in made:
-        tell(row)
-        if row is not None:
-            yield row
+        yield from pool.map(task, names)

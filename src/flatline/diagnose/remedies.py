@@ -21,8 +21,6 @@ from flatline.diagnose.states import States
 
 #: Relative update of a weight matrix that most trainings do well with.
 USUAL_UPDATE = 3e-3
-#: Percentile of the gradient norms before anything went wrong to which they are clipped.
-_CALM = 90
 #: Root mean square of z from which on most examples lie at the flat ends of tanh or sigmoid.
 _BENT = 3.0
 #: Factors of a learning rate are between this and its inverse.
@@ -70,10 +68,10 @@ def _slower(chart: Chart) -> str:
 
 
 def _clip(chart: Chart, before: float = math.inf) -> str:
-    """Clipping at a norm that few gradients exceeded while all was well."""
+    """Clipping at the usual norm of the gradients while all was well."""
     steps = chart.history.steps
     calm = steps.gradient[(steps.step < before) & np.isfinite(steps.gradient)]
-    if len(calm) == 0 or not (limit := float(np.percentile(calm, _CALM))) > 0:
+    if len(calm) == 0 or not (limit := float(np.median(calm))) > 0:
         return "clip=norm:1.0"
     return f"clip=norm:{_rounded(limit)}"
 
@@ -186,13 +184,17 @@ def _slow(chart: Chart, finding: Finding) -> Remedies:
 
 
 def _not_finite(chart: Chart, finding: Finding) -> Remedies:
-    return (
-        Remedy("nan_to_num=input", "missing values and 0/0 in the input no longer spread"),
-        Remedy("lr=x0.1", "a smaller step keeps weights in range"),
-        Remedy("norm=layer", "pre-activations stay in the range of the nonlinearity"),
-        Remedy("clip=norm:1.0", "one large gradient cannot throw the weights far"),
-        Remedy("lr=x0.01", "a still smaller step keeps weights in range"),
+    fill = Remedy("nan_to_num=input", "missing values and 0/0 in the input no longer spread")
+    slow = Remedy("lr=x0.1", "a smaller step keeps weights and outputs in range")
+    start = Remedy(
+        "init=lsuv+lr=x0.1",
+        "outputs of variance 1 and small steps overflow nowhere",
     )
+    clip = Remedy("clip=norm:1.0", "one large gradient cannot throw the weights far")
+    slower = Remedy("lr=x0.01", "a still smaller step keeps weights and outputs in range")
+    if (chart.history.last("loss") or {}).get("own") == "log":
+        return (slow, start, slower, clip, fill)  # a logarithm that was written out
+    return (fill, start, slow, clip, slower)
 
 
 def _unlearned(chart: Chart, finding: Finding) -> Remedies:
@@ -215,8 +217,8 @@ def _born(chart: Chart, finding: Finding) -> Remedies:
     return (
         Remedy("init=he", "weights scaled to the fan-in, without bias, fire on half of the inputs"),
         *_swap(chart, finding),
+        Remedy("activation=elu+norm=batch", "no layer falls silent, however narrow and deep"),
         Remedy("init=asymmetric", "one weight or bias of each unit is drawn to be positive"),
-        _BATCH,
     )
 
 
