@@ -96,9 +96,8 @@ def main() -> int:
     plan = Plan(args.seeds, args.most, args.every, args.fresh)
     whole = args.draw == FRESH and args.split == "all" and not args.only and args.sample is None
     output = args.output or (RESULTS if whole else None)
-    start, done, found = time.perf_counter(), 0, []
-    for row in rows(names, plan, args.jobs):
-        done += 1
+    start, found = time.perf_counter(), list[Row]()
+    for done, row in enumerate(rows(names, plan, args.jobs), start=1):
         found += [] if row is None else [row]
         print(f"\r{done} of {len(names)}", end="", file=sys.stderr, flush=True)
         if output is not None:  # an interrupted benchmark leaves what it found so far

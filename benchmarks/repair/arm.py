@@ -29,12 +29,17 @@ APART = 100
 END = 0.2
 
 
+#: Part of the loss of a guess by which a training must be better to have learned anything.
+ROUNDING = 1e-9
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What came of a training.
 
     Attributes:
         objective: Mean loss over the last steps, without penalties; see :func:`objective`.
+        guess: What it counts as at most.
         skill: Skill on held-out data; ``None`` where it is no number.
         found: Codes that are raised as a warning or worse, or explained by such a finding.
         hinted: Codes that are raised as information.
@@ -42,10 +47,16 @@ class Outcome:
     """
 
     objective: float
+    guess: float = math.nan
     skill: float | None = None
     found: tuple[str, ...] = ()
     hinted: tuple[str, ...] = ()
     refused: str = ""
+
+    @property
+    def learned(self) -> float:
+        """The objective; NaN where it is no better than a guess, as of a training that diverged."""
+        return self.objective if self.objective < (1 - ROUNDING) * self.guess else math.nan
 
 
 def carry_out(run: Run, seed: int, treatments: Sequence[str], watched: bool = True) -> Outcome:
@@ -70,6 +81,7 @@ def carry_out(run: Run, seed: int, treatments: Sequence[str], watched: bool = Tr
     skill = training.skill()
     return Outcome(
         objective(losses, bound),
+        bound,
         skill if math.isfinite(skill) else None,
         tuple(sorted(named(report))),
         tuple(sorted(one["code"] for one in report["findings"] if one["severity"] == "info")),

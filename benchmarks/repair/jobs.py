@@ -94,11 +94,12 @@ def _judged(
     refused = next((one.refused for one in arm.values() if one.refused), "")
     gone = not refused and all(main not in one.found for one in arm.values())
     told = compare(
-        {seed: one.objective for seed, one in control.items()},
+        {seed: one.learned for seed, one in control.items()},
         {
-            name: {seed: one.objective for seed, one in its.items() if name == treatment}
+            name: {seed: one.learned for seed, one in its.items() if name == treatment}
             for name, its in arms.items()
         },
+        untrained=[control[0].guess],
     )[treatment]
     return {
         "repaired": gone and told.verdict == BETTER,

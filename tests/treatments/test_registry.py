@@ -88,6 +88,34 @@ def test_every_remedy_of_a_finding_can_be_applied(code):
         assert found.remedies
 
 
+def _finding(code, severity="critical", **known):
+    return Finding(code, severity, (), 1.0, "", **known)
+
+
+def test_a_second_root_is_treated_with_the_first():
+    main, _ = prescribe(Chart([]), [_finding("output-activation"), _finding("zero-init")])
+    assert main.remedies[0].treatment == "output=identity+init=he"
+
+    milder = _finding("zero-init", "warning")
+    main, _ = prescribe(Chart([]), [_finding("output-activation"), milder])
+    named = [one.treatment for one in main.remedies]
+    assert named == ["output=identity", "output=identity+init=he"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (_finding("zero-init", explains=("no-learning",)), _finding("no-learning", "warning")),
+        (_finding("zero-init"), _finding("init-too-small")),
+        (_finding("zero-init"), _finding("output-activation", "info")),
+    ],
+)
+def test_symptoms_hints_and_treatments_of_a_kind_are_not_joined(first, second):
+    main, _ = prescribe(Chart([]), [first, second])
+
+    assert not any("+" in one.treatment for one in main.remedies)
+
+
 def test_a_prescription_can_be_typed_as_it_is():
     said = prescription("clip=norm:1.0", ["-m", "my.train", "--note", "two words; rm"])
     words = shlex.split(said["command"])

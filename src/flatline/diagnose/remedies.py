@@ -31,11 +31,33 @@ Prescribe = Callable[[Chart, Finding], Remedies]
 
 
 def prescribe(chart: Chart, findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings with what may help against each."""
-    return tuple(
+    """The findings with what may help against each.
+
+    Where another finding is no symptom of the main one, what helps against either alone may not
+    show: the main one then names a treatment of both, first where both are as severe.
+    """
+    found = [
         replace(one, remedies=_BY_CODE[one.code](chart, one) if one.code in _BY_CODE else ())
         for one in findings
-    )
+    ]
+    symptoms = {code for one in found for code in one.explains}
+    roots = [one for one in found if one.severity != "info" and one.code not in symptoms]
+    if len(roots) > 1 and (both := _joined(roots[0], roots[1])) is not None:
+        main, place = roots[0], int(roots[0].severity != roots[1].severity)
+        remedies = (*main.remedies[:place], both, *main.remedies[place:])
+        found[found.index(main)] = replace(main, remedies=remedies)
+    return tuple(found)
+
+
+def _joined(main: Finding, other: Finding) -> Remedy | None:
+    """The first remedies of two findings in one; ``None`` where they are of a kind."""
+    if not (main.remedies and other.remedies):
+        return None
+    first, second = (one.remedies[0].treatment.split("+") for one in (main, other))
+    kinds = {part.partition("=")[0] for part in first}
+    if kinds & {part.partition("=")[0] for part in second}:
+        return None
+    return Remedy("+".join((*first, *second)), f"it treats {other.code} as well")
 
 
 # Numbers
@@ -250,15 +272,13 @@ _DRIFT = Remedy("norm=batch", "whatever moves a whole unit is subtracted before 
 
 
 def _died(chart: Chart, finding: Finding) -> Remedies:
-    main = next(iter(_causes(chart)), "unknown")
     slow = Remedy("lr=x0.1", "single updates no longer carry units past their threshold")
     clip = Remedy(_clip(chart), "one large gradient cannot kill many units at once")
     swap = _swap(chart, finding)
-    if main in ("bias-drift", "input-shift"):
-        return (_DRIFT, *swap, slow, clip)
-    if main == "weight-drift":
-        return (_DRIFT, *swap, slow, clip)
-    return (slow, clip, *swap, _DRIFT)
+    if next(iter(_causes(chart)), "unknown") not in ("bias-drift", "weight-drift", "input-shift"):
+        return (slow, clip, *swap, _DRIFT)
+    both = [Remedy(f"{one.treatment}+norm=batch", f"{_DRIFT.why}, and {one.why}") for one in swap]
+    return (*both, _DRIFT, *swap, slow, clip)
 
 
 def _saturated(chart: Chart, finding: Finding) -> Remedies:

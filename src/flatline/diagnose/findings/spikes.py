@@ -15,10 +15,6 @@ WAKE = 25
 _CALM = 2 * ENOUGH
 
 
-#: Gradient, in medians of those before, from which on it rose with a loss that stands out.
-_ROSE = 3.0
-
-
 @dataclass(frozen=True)
 class Spike:
     """The first spike of a training.
@@ -43,9 +39,8 @@ def spike(chart: Chart) -> Spike | None:
         raised = steps.lr > limits.raised_rate * trailing(steps.lr)
         calm = (np.arange(len(raised)) >= _CALM) & ~np.logical_or.accumulate(raised)
         gradient, loss = (x / trailing(x) for x in (steps.gradient, steps.loss))
-        kept = gradient < _ROSE  # a loss whose gradient was clipped moves nothing
         gradient[~(np.isfinite(gradient) & calm)] = 0.0
-        loss[~(np.isfinite(loss) & calm & (steps.loss > chart.progress.first)) | kept] = 0.0
+        loss[~(np.isfinite(loss) & calm & (steps.loss > chart.progress.first))] = 0.0
     for what, ratio in (("gradient", gradient), ("loss", loss)):
         hit = np.flatnonzero(ratio >= limits.exploding_ratio)
         if len(hit):
