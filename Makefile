@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick bench bench-ui zoo real-bugs peers trial pages lint format types clean
+.PHONY: help install demo test test-quick bench bench-ui zoo real-bugs peers repair trial pages lint format types clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,9 @@ zoo: $(INSTALLED)  ## score the diagnosis on labelled trainings; writes benchmar
 
 peers: $(INSTALLED)  ## compare with the rules of other tools on the zoo; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.peers
+
+repair: $(INSTALLED)  ## try the prescriptions on the sick trainings of the zoo; writes benchmarks/results/
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.repair --jobs $(WORKERS)
 
 trial: $(INSTALLED)  ## measure what a trial costs and how often its null is called better; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.trial

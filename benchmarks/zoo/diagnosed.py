@@ -15,6 +15,7 @@ from flatline.show.report import build
 
 from .labels import Run
 from .oracle import Truth
+from .training import Training
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,11 @@ def record(run: Run, store: Path, budget: float | None = None) -> None:
         store: Where to write what was seen.
         budget: Share of the time for exams; without one, exams are taken at set steps.
     """
-    training = run.begin()
+    follow(run.begin(), run, store, budget)
+
+
+def follow(training: Training, run: Run, store: Path, budget: float | None = None) -> None:
+    """Carry out a training that was set up, under a monitor that writes to a store."""
     monitor = flatline.Monitor(
         training.model, training.optimizer, budget=budget or 1.0, path=store, name=run.id
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -138,3 +139,26 @@ def test_a_wrong_treatment_is_refused_before_the_program_starts(tmp_path, wrong,
     assert message in said
     assert report == {}
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_the_command_that_a_report_prints_repairs_what_it_reports(tmp_path):
+    source = (
+        MODEL
+        + """
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for x in data * 20:
+        model(x).square().mean().backward()
+        optimizer.step()
+"""
+    )
+    _, _, report = run(tmp_path, source)
+    found = {one["code"]: one["remedies"][0] for one in report["findings"]}["stale-gradients"]
+    words = shlex.split(found["command"])
+    assert words[0] == "flatline"
+    assert words[-2:] == ["train.py", "model.pt"]
+
+    *options, _, _ = words[2:]
+    status, said, report = run(tmp_path, source, *options)
+    assert status == 0, said
+    assert report["run"]["treatments"] == ["zero_grad=each"]
+    assert "stale-gradients" not in {one["code"] for one in report["findings"]}

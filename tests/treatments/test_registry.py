@@ -5,17 +5,22 @@ from __future__ import annotations
 import ast
 import importlib
 import shlex
-from pathlib import Path
 
 import pytest
 
+from flatline.diagnose.chart import Chart
+from flatline.diagnose.findings import Finding
 from flatline.diagnose.names import CODES
+from flatline.diagnose.remedies import prescribe
 from flatline.errors import UsageError
 from flatline.treatments import plan
 from flatline.treatments.prescriptions import prescription
 from flatline.treatments.registry import METHODS, parse, parse_all
 
-RULES = Path(__file__).parents[2] / "src" / "flatline" / "diagnose" / "findings"
+#: Codes of what costs capacity at most, and asks for no treatment.
+HARMLESS = (
+    *("dormant-units", "ignored-units", "linear-units", "unvisited-units", "constant-input"),
+)
 EXAMPLES = [f"{one.name}={value}" for one in METHODS for value in one.examples]
 
 
@@ -53,7 +58,7 @@ def test_each_method_names_its_grounds(method):
         ("warmup=0", "expected warmup="),
         ("warmup=1.5", "expected warmup="),
         ("weight_decay=-1", "expected weight_decay="),
-        ("dropout=0.5", "expected a treatment among activation=.*, clip=.*; found 'dropout=0.5'"),
+        ("dropout=0.5", "expected a treatment among output=.*, clip=.*; found 'dropout=0.5'"),
         ("init", "expected a treatment among .*found 'init'"),
         ("", "expected a treatment among"),
     ],
@@ -72,27 +77,43 @@ def test_treatments_are_carried_out_in_a_fixed_order():
         parse_all(["lr=x0.1", "lr=x10"])
 
 
-def _prescribed() -> set[str]:
-    """What the rules name as remedies, read from their source; a swap stands for any."""
-    found = set()
-    for module in RULES.glob("*.py"):
-        for node in ast.walk(ast.parse(module.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Remedy":
-                text = node.args[0]
-                found |= {
-                    one.value
-                    for one in ast.walk(text)
-                    if isinstance(one, ast.Constant) and "=" in str(one.value)
-                }
-    return found
+@pytest.mark.parametrize("code", CODES)
+def test_every_remedy_of_a_finding_can_be_applied(code):
+    (found,) = prescribe(Chart([]), [Finding(code, "critical", (), 1.0, "")])
+
+    for remedy in found.remedies:
+        assert parse_all([remedy.treatment])
+        assert remedy.why
+    if code not in HARMLESS:
+        assert found.remedies
 
 
-def test_every_remedy_that_a_rule_names_is_a_treatment():
-    named = {text for text in _prescribed() if not text.endswith("=")}
+def _finding(code, severity="critical", **known):
+    return Finding(code, severity, (), 1.0, "", **known)
 
-    assert len(named) > 10
-    for text in named - {"revive=redo"}:  # which is no treatment yet
-        parse(text)
+
+def test_a_second_root_is_treated_with_the_first():
+    main, _ = prescribe(Chart([]), [_finding("output-activation"), _finding("zero-init")])
+    assert main.remedies[0].treatment == "output=identity+init=he"
+
+    milder = _finding("zero-init", "warning")
+    main, _ = prescribe(Chart([]), [_finding("output-activation"), milder])
+    named = [one.treatment for one in main.remedies]
+    assert named == ["output=identity", "output=identity+init=he"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (_finding("zero-init", explains=("no-learning",)), _finding("no-learning", "warning")),
+        (_finding("zero-init"), _finding("init-too-small")),
+        (_finding("zero-init"), _finding("output-activation", "info")),
+    ],
+)
+def test_symptoms_hints_and_treatments_of_a_kind_are_not_joined(first, second):
+    main, _ = prescribe(Chart([]), [first, second])
+
+    assert not any("+" in one.treatment for one in main.remedies)
 
 
 def test_a_prescription_can_be_typed_as_it_is():
@@ -103,7 +124,15 @@ def test_a_prescription_can_be_typed_as_it_is():
     assert words[2:] == ["--apply", "clip=norm:1.0", "-m", "my.train", "--note", "two words; rm"]
     call = ast.parse(said["code"], mode="eval").body
     assert ast.literal_eval(call.args[2]) == "clip=norm:1.0"
-    assert prescription("revive=redo", ["train.py"]) == {}
+    assert prescription("dropout=0.5", ["train.py"]) == {}
+
+
+def test_treatments_that_belong_together_are_applied_together():
+    said = prescription("init=he+lr=x0.1", ["train.py"])
+
+    assert said["command"] == "flatline run --apply init=he --apply lr=x0.1 train.py"
+    call = ast.parse(said["code"], mode="eval").body
+    assert [ast.literal_eval(one) for one in call.args[2:]] == ["init=he", "lr=x0.1"]
 
 
 def test_every_swap_of_the_table_is_a_treatment():

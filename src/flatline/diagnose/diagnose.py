@@ -14,6 +14,7 @@ from flatline.diagnose.certainty import Certainty, assess
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.comeback import near
 from flatline.diagnose.findings import Finding, find, verdict
+from flatline.diagnose.remedies import prescribe
 from flatline.diagnose.states import States, judge
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.sense.history import History
@@ -104,6 +105,7 @@ def diagnose(
     }
     chart = Chart(list(states.values()), history or History(), thresholds)
     causes = attribute(chart)
-    findings = find(replace(chart, causes=causes))
+    chart = replace(chart, causes=causes)
+    findings = prescribe(chart, find(chart))
     certainty = replace(assess(chart.states, chart.history), near=near(chart))
     return Diagnosis(states, causes, findings, verdict(findings), certainty)

@@ -26,6 +26,7 @@ from flatline.show.entries import SiteReport, UnitReport, unit_report, unit_repo
 from flatline.show.plain import plain, version
 from flatline.show.report import SCHEMA, UNITS, Report, build, judge
 from flatline.show.text import named
+from flatline.treatments.prescriptions import prescription
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -131,6 +132,7 @@ class Explanation(Document):
         whole = slim.to_dict()
         more = {"units_truncated": self.units_truncated} if self.units_truncated else {}
         state = whole["sites"][0] if self.unit is None else vars(self.unit)
+        argv = [str(word) for word in self.report.run.get("argv") or ()]
         said: dict[str, Any] = plain(
             {
                 "schema": SCHEMA,
@@ -155,7 +157,10 @@ class Explanation(Document):
                         "code": one.code,
                         "severity": one.severity,
                         "message": one.message,
-                        "remedies": [vars(remedy) for remedy in one.remedies],
+                        "remedies": [
+                            vars(remedy) | prescription(remedy.treatment, argv)
+                            for remedy in one.remedies
+                        ],
                     }
                     for one in self.findings
                 ],

@@ -215,6 +215,8 @@ class _Page(Sheet):
                 advice.append_text(self.text(treatment, "not dim bold"))
                 advice.append_text(self.text(f": {why}", "not bold"))
                 table.add_row("", advice)
+                for typed in words.usage(told.report, treatment).values():
+                    table.add_row("", self.text(f"    {typed}", "dim not bold"))
         return self.section("What to do", table)
 
 

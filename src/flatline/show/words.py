@@ -377,10 +377,15 @@ def _prescribed(report: Report) -> list[tuple[str, str]]:
     """The first remedy of the first finding, ready to be used."""
     found = report.findings[0]
     for remedy in found.remedies[:1]:
-        if prescription(remedy.treatment):
-            command = f"flatline run --apply {remedy.treatment} {_program(report)}"
-            return [(command, f"the first remedy for {found.code}, applied")]
+        if said := usage(report, remedy.treatment):
+            return [(said["command"], f"the first remedy for {found.code}, applied")]
     return []
+
+
+def usage(report: Report, treatment: str) -> dict[str, str]:
+    """Command and code that apply a treatment to what was watched; empty where there is none."""
+    known = _program(report) != "SCRIPT"
+    return prescription(treatment, [str(word) for word in report.run["argv"]] if known else ())
 
 
 def _program(report: Report) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Generator, Tensor, nn
@@ -15,8 +15,13 @@ from flatline.treatments.plan import Part, Patient
 if TYPE_CHECKING:
     from flatline.anatomy.atlas import Place
     from flatline.treatments.registry import Treatment
+    from flatline.treatments.scout import Scene
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.LayerNorm, nn.GroupNorm),
+)
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 #: Keeps what is drawn here apart from what the program drew from the same seed.
 _SALT = 0x5EED_F1A7
@@ -93,6 +98,7 @@ class Init(Part):
             "draws the weights of all trained linear and convolutional layers anew, "
             f"{_SAYS[self._kind]}; their biases become "
             + ("part of that" if self._kind == "asymmetric" else "0")
+            + "; normalisations before a nonlinearity get scale 1 and offset 0"
         )
 
     @torch.no_grad()
@@ -117,9 +123,12 @@ class Init(Part):
         generator = Generator().manual_seed((torch.initial_seed() ^ _SALT) % 2**63)
         for layer in layers:
             self._draw(layer, scene.feeding(layer.weight), generator)
+        norms = [one for one in patient.model.modules() if _feeds(one, scene)]
+        for norm in norms:
+            norm.reset_parameters()
         if self._kind == "lsuv":
             _scale(patient, layers)
-        patient.forget([p for one in layers for p in (one.weight, one.bias) if p is not None])
+        patient.forget([p for one in (*layers, *norms) for p in one.parameters(recurse=False)])
 
     def _draw(self, layer: Layer, place: Place | None, generator: Generator) -> None:
         weight = torch.empty(layer.weight.shape)  # the same numbers on every device
@@ -150,6 +159,13 @@ def _layers(patient: Patient) -> list[Layer]:
             taken.add(id(weight))
             found.append(module)
     return found
+
+
+def _feeds(module: nn.Module, scene: Scene) -> TypeGuard[nn.BatchNorm1d]:
+    """Whether a module is a normalisation with parameters right before a nonlinearity."""
+    if not isinstance(module, _NORMS):
+        return False
+    return any(scene.feeding(one) is not None for one in module.parameters(recurse=False))
 
 
 def _scale(patient: Patient, layers: list[Layer]) -> None:

@@ -1,4 +1,4 @@
-"""Brings the model's input to mean 0 and variance 1, feature by feature."""
+"""Brings the model's input into the range that a training needs."""
 
 from __future__ import annotations
 
@@ -58,6 +58,37 @@ class Standardize(Part):
         patient.model.register_forward_pre_hook(standardize)
 
 
+def fill(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The model's forward hook; the first argument is its input."""
+    x, *rest = args
+    return (torch.where(x.isfinite(), x, 0.0), *rest)
+
+
+class Fill(Part):
+    """``nan_to_num=input``."""
+
+    changes = "replaces NaN and infinity in the model's input by 0, in training and in evaluation"
+
+    def __init__(self, treatment: Treatment) -> None:
+        """It has no settings."""
+
+    def at_data(self, patient: Patient) -> None:
+        """Replace them from now on, in the batch that has come as well.
+
+        Raises:
+            UnsupportedError: The input is no tensor of real numbers.
+        """
+        x = patient.args[0] if patient.args else None
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise UnsupportedError(
+                "expected a model whose first argument is a tensor of real numbers, found "
+                f"{found}; leave this treatment out"
+            )
+        patient.args = fill(patient.model, patient.args)
+        patient.model.register_forward_pre_hook(fill)
+
+
 def _axis(model: nn.Module, x: Tensor) -> int:
     """The axis of features: channels for convolutions, else the last."""
     if x.ndim > 3:
@@ -66,4 +97,4 @@ def _axis(model: nn.Module, x: Tensor) -> int:
     return 1 if isinstance(next(layers, None), nn.Conv1d) else x.ndim - 1
 
 
-BUILD = {"standardize": Standardize}
+BUILD = {"standardize": Standardize, "nan_to_num": Fill}

@@ -6,28 +6,31 @@ import shlex
 from collections.abc import Sequence
 
 from flatline.errors import UsageError
-from flatline.treatments.registry import parse
+from flatline.treatments.registry import parse_all, split
 
 
 def prescription(treatment: str, argv: Sequence[str] = ()) -> dict[str, str]:
     """What to type; empty where the treatment is none that can be applied.
 
     Args:
-        treatment: As a remedy names it.
+        treatment: As a remedy names it; several that belong together are joined by ``+``.
         argv: The program that was watched, with its arguments.
 
     Example:
         >>> prescription("lr=x0.1", ["train.py", "--epochs", "5"])["command"]
         'flatline run --apply lr=x0.1 train.py --epochs 5'
-        >>> prescription("lr=x0.1")["code"]
-        'flatline.treat(model, optimizer, "lr=x0.1")'
+        >>> prescription("init=he+lr=x0.1")["code"]
+        'flatline.treat(model, optimizer, "init=he", "lr=x0.1")'
     """
     try:
-        parse(treatment)
+        parse_all([treatment])
     except UsageError:
         return {}
     program = shlex.join(argv) if argv else "SCRIPT"
+    parts = split(treatment)
+    apply = " ".join(f"--apply {shlex.quote(part)}" for part in parts)
+    quoted = ", ".join(f'"{part}"' for part in parts)
     return {
-        "command": f"flatline run --apply {shlex.quote(treatment)} {program}",
-        "code": f'flatline.treat(model, optimizer, "{treatment}")',
+        "command": f"flatline run {apply} {program}",
+        "code": f"flatline.treat(model, optimizer, {quoted})",
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -106,10 +107,32 @@ def _decay(text: str) -> float:
 
 _INIT = ("he", "xavier", "lsuv", "orthogonal", "asymmetric")
 _ACTIVATIONS = ("leaky_relu", "prelu", "elu", "gelu", "silu")
+_BENDS = ("relu", "leaky_relu", "elu", "gelu", "silu")
+_OUTPUTS = ("identity", "sigmoid", "softmax", "log_softmax", "squeeze")
 
 #: In the order in which they are carried out, whatever the order in which they were given: what
 #: changes the layers comes before what sets their weights, and both before what is measured.
 METHODS = (
+    Method(
+        "output",
+        "|".join(_OUTPUTS),
+        _OUTPUTS,
+        _one_of(*_OUTPUTS),
+        ("output-activation", "no-learning"),
+        "Goodfellow et al. 2016, section 6.2.2: the output unit follows from the loss",
+        "the model's output is no tensor, or its last nonlinearity cannot be reached",
+        "flatline.treatments.outputs",
+    ),
+    Method(
+        "nonlinearity",
+        "|".join(_BENDS),
+        _BENDS,
+        _one_of(*_BENDS),
+        ("missing-nonlinearity",),
+        "Goodfellow et al. 2016, section 6: a stack of linear maps is one linear map",
+        "no two linear maps follow each other with nothing between",
+        "flatline.treatments.bends",
+    ),
     Method(
         "activation",
         "|".join(_ACTIVATIONS),
@@ -120,6 +143,16 @@ METHODS = (
         "Hendrycks and Gimpel 2016 (GELU), Elfwing et al. 2018 (SiLU)",
         "no nonlinearity of the model may be swapped for it, or none is a call that can be reached",
         "flatline.treatments.swaps",
+    ),
+    Method(
+        "nan_to_num",
+        "input",
+        ("input",),
+        _one_of("input"),
+        ("non-finite",),
+        "Little and Rubin 2002, chapter 4: the mean, which is 0 once features are standardised",
+        "the model's input is not one tensor of real numbers",
+        "flatline.treatments.inputs",
     ),
     Method(
         "standardize",
@@ -159,6 +192,26 @@ METHODS = (
         "flatline.treatments.norms",
     ),
     Method(
+        "unfreeze",
+        "all",
+        ("all",),
+        _one_of("all"),
+        ("frozen-parameters",),
+        "Yosinski et al. 2014: what fine-tuning all layers gains over frozen ones",
+        "every parameter of the model is trained already",
+        "flatline.treatments.thaw",
+    ),
+    Method(
+        "detach",
+        "off",
+        ("off",),
+        _one_of("off"),
+        ("frozen-parameters",),
+        "Rumelhart et al. 1986: the gradient goes back through every layer",
+        "it changes nothing where the model's forward pass calls no detach()",
+        "flatline.treatments.thaw",
+    ),
+    Method(
         "weight_decay",
         "VALUE",
         ("0.0001", "0"),
@@ -166,6 +219,16 @@ METHODS = (
         ("weight-decay-collapse",),
         "Krogh and Hertz 1991; Loshchilov and Hutter 2019",
         "the optimizer has no weight decay",
+        "flatline.treatments.steps",
+    ),
+    Method(
+        "schedule",
+        "constant",
+        ("constant",),
+        _one_of("constant"),
+        ("learning-rate-too-high", "learning-rate-too-low"),
+        "Robbins and Monro 1951: rates that fall too fast stop short",
+        "the optimizer has no learning rate",
         "flatline.treatments.steps",
     ),
     Method(
@@ -201,9 +264,31 @@ METHODS = (
         "the gradients are sparse",
         "flatline.treatments.clipping",
     ),
+    Method(
+        "zero_grad",
+        "each",
+        ("each",),
+        _one_of("each"),
+        ("stale-gradients",),
+        "torch.optim.Optimizer.zero_grad: gradients add up until they are reset",
+        "several steps are meant to use one gradient",
+        "flatline.treatments.loop",
+    ),
 )
 
 _BY_NAME = {method.name: method for method in METHODS}
+#: Stands between treatments that are carried out together.
+_AND = re.compile(r"\+(?=[a-z_]+=)")
+
+
+def split(text: str) -> list[str]:
+    """The treatments of a text that joins them.
+
+    Example:
+        >>> split("init=he+lr=x0.1")
+        ['init=he', 'lr=x0.1']
+    """
+    return _AND.split(text)
 
 
 def parse(text: str) -> Treatment:
@@ -237,15 +322,18 @@ def parse(text: str) -> Treatment:
 def parse_all(texts: Iterable[str]) -> tuple[Treatment, ...]:
     """Several treatments, in the order in which they are carried out.
 
+    Args:
+        texts: Treatments, or several joined by ``+``.
+
     Raises:
         UsageError: One is unknown, or there are two of a kind.
 
     Example:
-        >>> [str(one) for one in parse_all(["clip=agc:0.01", "init=he"])]
-        ['init=he', 'clip=agc:0.01']
+        >>> [str(one) for one in parse_all(["clip=agc:0.01+lr=x0.1", "init=he"])]
+        ['init=he', 'lr=x0.1', 'clip=agc:0.01']
     """
     found: dict[str, Treatment] = {}
-    for one in map(parse, texts):
+    for one in [parse(part) for text in texts for part in split(text)]:
         if one.name in found:
             raise UsageError(
                 f"expected one treatment of a kind, found {found[one.name]} and {one}; keep one"

@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from flatline.anatomy.atlas import Atlas, Place
+from flatline.anatomy.course import Layer
 from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.roots import Names
 from flatline.anatomy.spread import Spread
+from flatline.anatomy.stacked import stacked
 from flatline.anatomy.tracer import Tracer
 from flatline.errors import UnsupportedError
 from flatline.sense.exam import Exam
@@ -45,8 +47,21 @@ FUNCTIONS: dict[str, frozenset[Any]] = {
     }.items()
 }
 _ALL: frozenset[Any] = frozenset().union(*FUNCTIONS.values())
+#: The same, and functions of all units of an output at once.
+FAMILIES: dict[str, frozenset[Any]] = {
+    **FUNCTIONS,
+    "softmax": frozenset((F.softmax, torch.softmax, Tensor.softmax)),
+    "log_softmax": frozenset((F.log_softmax, torch.log_softmax, Tensor.log_softmax)),
+}
+_BENDS: frozenset[Any] = frozenset().union(*FAMILIES.values())
 
 Stack = tuple[nn.Module, ...]
+Call = tuple[Any, Stack]
+
+
+def family(func: Any) -> str:
+    """The name of the nonlinearity that a function applies."""
+    return next(name for name, functions in FAMILIES.items() if func in functions)
 
 
 @dataclass
@@ -57,12 +72,24 @@ class Scene:
         names: Names of its modules and parameters.
         sites: Each application of a nonlinearity that is a site, with the modules that ran, the
             outermost first.
-        calls: Each call of a function that applies a nonlinearity, in the same way.
+        bends: Each call of a function that applies a nonlinearity, in the same way; softmax and
+            its logarithm included.
+        bent: Whether the output is the result of the last of these calls.
+        output: Shape of the output; ``None`` where it is no tensor.
+        stacked: Pairs of linear maps with nothing between them.
     """
 
     names: Names
     sites: list[tuple[Place, Stack]] = field(default_factory=list)
-    calls: list[tuple[Any, Stack]] = field(default_factory=list)
+    bends: list[Call] = field(default_factory=list)
+    bent: bool = False
+    output: torch.Size | None = None
+    stacked: list[tuple[Layer, Layer]] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[Call]:
+        """Calls of functions of single units."""
+        return [one for one in self.bends if one[0] in _ALL]
 
     def feeding(self, parameter: Tensor) -> Place | None:
         """The site that a parameter feeds."""
@@ -90,9 +117,10 @@ class _Scout(Staff):
 class _Listener(TorchFunctionMode):
     """Notes the calls of functions that apply nonlinearities."""
 
-    def __init__(self, tracer: Tracer, calls: list[tuple[Any, Stack]]) -> None:
+    def __init__(self, tracer: Tracer, calls: list[Call]) -> None:
         super().__init__()
         self._tracer, self._calls = tracer, calls
+        self._result: Any = None
 
     def __torch_function__(
         self,
@@ -101,9 +129,17 @@ class _Listener(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in _ALL:
+        result = func(*args, **(kwargs or {}))
+        if func in _BENDS:
             self._calls.append((func, tuple(self._tracer.stack)))
-        return func(*args, **(kwargs or {}))
+            self._result = result
+        return result
+
+    def made(self, output: Tensor) -> bool:
+        """Whether the last of these calls gave an output, or what this is a view of."""
+        if not isinstance(self._result, Tensor):
+            return False
+        return output.untyped_storage().data_ptr() == self._result.untyped_storage().data_ptr()
 
 
 def look(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Scene:
@@ -121,8 +157,9 @@ def look(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     with untouched(model):
         exam.open()
         try:
-            with _Listener(tracer, scene.calls):
-                model(*args, **kwargs)
+            with _Listener(tracer, scene.bends) as listener:
+                out = model(*args, **kwargs)
+            scene.stacked = stacked(exam.course.layers)
         finally:
             exam.close()
         exam.finish()
@@ -131,6 +168,9 @@ def look(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
             f"expected to follow {type(model).__name__}, found a fault inside flatline "
             f"({type(exam.fault).__name__}: {exam.fault}); please report it"
         ) from exam.fault
+    if isinstance(out, Tensor):
+        scene.output = out.shape
+        scene.bent = listener.made(out)
     known = set(atlas.settle())
     scene.sites = [
         (reading.place, stack)

@@ -29,8 +29,8 @@ def _groups(optimizer: torch.optim.Optimizer, key: str, what: str) -> list[dict[
     return found
 
 
-class _Scaled(Part):
-    """Multiplies the learning rate for the time of each step.
+class _Rated(Part):
+    """Sets the learning rate for the time of each step.
 
     Outside the step it is what the program set, so that schedulers, which may compute each rate
     from the last one, see only their own work.
@@ -41,8 +41,8 @@ class _Scaled(Part):
             weakref.WeakKeyDictionary()
         )
 
-    def factor(self, optimizer: torch.optim.Optimizer) -> float:
-        """What the learning rate of the coming step is multiplied by."""
+    def rates(self, optimizer: torch.optim.Optimizer, given: list[Any]) -> list[Any]:
+        """The learning rates of the coming step, from those that the program set."""
         raise NotImplementedError
 
     def at_birth(self, optimizer: torch.optim.Optimizer) -> None:
@@ -52,10 +52,10 @@ class _Scaled(Part):
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of this step."""
         groups = _groups(optimizer, "lr", "learning rate")
-        factor = self.factor(optimizer)
-        self._rates[optimizer] = [(group, group["lr"]) for group in groups]
-        for group in groups:
-            group["lr"] = group["lr"] * factor
+        given = [group["lr"] for group in groups]
+        self._rates[optimizer] = list(zip(groups, given, strict=True))
+        for group, rate in zip(groups, self.rates(optimizer, given), strict=True):
+            group["lr"] = rate
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Give the program's learning rate back."""
@@ -63,7 +63,29 @@ class _Scaled(Part):
             group["lr"] = rate
 
 
-class Rate(_Scaled):
+class Constant(_Rated):
+    """``schedule=constant``: each group keeps the first learning rate that is not 0."""
+
+    changes = "holds the learning rate at that of the first step, whatever the schedule says"
+
+    def __init__(self, treatment: Treatment) -> None:
+        """It has no settings."""
+        super().__init__()
+        self._held: weakref.WeakKeyDictionary[torch.optim.Optimizer, list[Any]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def rates(self, optimizer: torch.optim.Optimizer, given: list[Any]) -> list[Any]:
+        """Those of the first step; of groups added later, those of theirs."""
+        held = self._held.setdefault(optimizer, [])
+        held += [0.0] * (len(given) - len(held))
+        for place, rate in enumerate(given):
+            if not held[place]:
+                held[place] = rate.clone() if isinstance(rate, torch.Tensor) else rate
+        return list(held)
+
+
+class Rate(_Rated):
     """``lr=xFACTOR``."""
 
     def __init__(self, treatment: Treatment) -> None:
@@ -71,12 +93,12 @@ class Rate(_Scaled):
         self._factor: float = treatment.value
         self.changes = f"multiplies the learning rate of each step by {self._factor:g}"
 
-    def factor(self, optimizer: torch.optim.Optimizer) -> float:
-        """The same for each step."""
-        return self._factor
+    def rates(self, optimizer: torch.optim.Optimizer, given: list[Any]) -> list[Any]:
+        """Each multiplied by the same."""
+        return [self._factor * rate for rate in given]
 
 
-class WarmUp(_Scaled):
+class WarmUp(_Rated):
     """``warmup=STEPS``: step t of the first n has t/n of the learning rate."""
 
     def __init__(self, treatment: Treatment) -> None:
@@ -87,10 +109,11 @@ class WarmUp(_Scaled):
         )
         self.changes = f"raises the learning rate linearly over the first {self._steps} steps"
 
-    def factor(self, optimizer: torch.optim.Optimizer) -> float:
-        """Share of the learning rate in the coming step."""
+    def rates(self, optimizer: torch.optim.Optimizer, given: list[Any]) -> list[Any]:
+        """A share of each."""
         step = self._done[optimizer] = self._done.get(optimizer, 0) + 1
-        return min(1.0, step / self._steps)
+        share = min(1.0, step / self._steps)
+        return [rate * share for rate in given]
 
 
 class Decay(Part):
@@ -107,4 +130,4 @@ class Decay(Part):
             group["weight_decay"] = self._decay
 
 
-BUILD = {"lr": Rate, "warmup": WarmUp, "weight_decay": Decay}
+BUILD = {"schedule": Constant, "lr": Rate, "warmup": WarmUp, "weight_decay": Decay}

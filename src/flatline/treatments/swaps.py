@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 #: Under this name a module keeps the nonlinearity that its own calls are given instead.
 CHILD = "flatline_activation"
 
-_IN_PLACE = frozenset(
+#: Functions that write their result over their argument.
+IN_PLACE = frozenset(
     one for functions in FUNCTIONS.values() for one in functions if one.__name__.endswith("_")
 )
 _MAKE: dict[str, Callable[[], nn.Module]] = {
@@ -50,7 +51,7 @@ class _Swap(TorchFunctionMode):
         if func not in self._functions:
             return func(*args, **kwargs)
         z = args[0] if args else kwargs["input"]
-        if func in _IN_PLACE or kwargs.get("inplace"):
+        if func in IN_PLACE or kwargs.get("inplace"):
             # Whoever writes in place may not look at the result. The copy is for the backward pass.
             return z.copy_(self._module(z.clone()))
         return self._module(z)
@@ -117,7 +118,7 @@ class Swap(Part):
     def _cannot(self, scene: Scene, model: nn.Module, owner: nn.Module, places: list[Place]) -> str:
         """Why the calls of a module cannot be swapped; empty where they can."""
         names = {place.activation.name for place in places}
-        if _is_activation(owner):
+        if is_activation(owner):
             return "it is the model itself" if owner is model else ""
         if "forward" in vars(owner):
             return "its forward method was replaced"
@@ -142,11 +143,8 @@ class Swap(Part):
         fresh = _MAKE[self._kind]().train(owner.training)
         if like is not None:
             fresh.to(like.device, like.dtype)
-        if _is_activation(owner):
-            for module in list(patient.model.modules()):
-                for key, child in module._modules.items():
-                    if child is owner:
-                        module._modules[key] = fresh
+        if is_activation(owner):
+            stand_in(patient.model, owner, fresh)
         else:
             kinds = frozenset(place.activation.name for place in places)
             owner.add_module(CHILD, fresh)
@@ -158,7 +156,30 @@ class Swap(Part):
             patient.adopt(added, like)
 
 
-def _is_activation(module: nn.Module) -> bool:
+#: Where a module keeps what was hooked to its calls.
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+
+
+def stand_in(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put a module in the place of another; whoever listens to that one listens to it."""
+    for name in _HOOKS:
+        setattr(new, name, getattr(old, name))  # the same, so that handles still remove their hooks
+    for module in list(model.modules()):
+        for key, child in module._modules.items():
+            if child is old:
+                module._modules[key] = new
+
+
+def is_activation(module: nn.Module) -> bool:
     """Whether a module is nothing but a nonlinearity: it has neither parts nor parameters."""
     return not module._modules and next(iter(module.parameters()), None) is None
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 
 #: Part of the loss of a guess that is no better than it.
 _GUESS = 0.9
@@ -37,9 +37,4 @@ def no_learning(chart: Chart) -> Finding | None:
         f"steps{known}",
         {"first": progress.first, "last": progress.last, "noise": progress.noise}
         | ({} if np.isnan(guess) else {"guess": guess}),
-        (
-            Remedy("lr=x10", "updates may be too small"),
-            Remedy("lr=x0.1", "updates may jump over what is to be found"),
-            Remedy("standardize=input", "inputs of one scale are learnt at one rate"),
-        ),
     )

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from flatline.diagnose.certainty import CERTAIN_EXAMPLES
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.harm import lost
 from flatline.diagnose.findings.ranks import LINE
 from flatline.diagnose.findings.shares import by_share, share_severity
@@ -60,12 +60,7 @@ def unscaled_input(chart: Chart) -> Finding | None:
         f"{offset[place] ** 0.5:.3g} spreads from 0{count}",
         {"offset": float(offset[place]), "rms": float(rms[place])}
         | ({} if aside is None else aside.evidence),
-        (
-            Remedy("standardize=input", "inputs of mean 0 and variance 1 reach both sides"),
-            Remedy("norm=batch", "normalised pre-activations do not depend on the inputs' scale"),
-            Remedy("lr=x0.1", "a step grows with the square of the inputs"),
-        ),
-        (
+        explains=(
             "init-too-large", "learning-rate-too-high", "exploding-gradient", "non-finite",
             "born-dead", "dying-relu", "saturation", "upstream-death", "linear-units",
             "dormant-units", "duplicate-units", "rank-collapse", "vanishing-gradient",

@@ -8,7 +8,7 @@ import numpy as np
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import (
     Bool,
@@ -17,7 +17,6 @@ from flatline.diagnose.findings.shares import (
     dead,
     share_severity,
     silence,
-    swap,
     why,
     with_chance,
 )
@@ -54,11 +53,6 @@ def born_dead(chart: Chart) -> Finding | None:
         found,
         share_severity,
         lambda s, m: f"never fired, from the first step on, for {silence(s, m)}",
-        remedies=lambda s: (
-            Remedy("init=he", "weights scaled to the fan-in keep about half the inputs firing"),
-            Remedy("init=asymmetric", "one weight or bias of each unit is drawn to be positive"),
-            *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
-        ),
     )
     return _followed(chart, with_chance(hit))
 
@@ -97,12 +91,6 @@ def dying_relu(chart: Chart) -> Finding | None:
         found,
         share_severity,
         says,
-        remedies=lambda s: (
-            Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
-            Remedy("clip=norm:1.0", "one large gradient cannot kill many units at once"),
-            *swap(s, "its slope is nowhere 0, so a silent unit can still learn"),
-            Remedy("revive=redo", "resets silent units, so that their capacity is used again"),
-        ),
     )
     return _followed(chart, with_chance(hit))
 
@@ -123,11 +111,6 @@ def upstream_death(chart: Chart) -> Finding | None:
         lambda s, m: (
             f"lost their inputs when the units that they read died, and stayed silent for "
             f"{silence(s, m)}"
-        ),
-        remedies=lambda s: (
-            Remedy("revive=redo", "resets the silent units upstream, and the inputs come back"),
-            Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
-            *swap(s, "with it upstream, no layer can fall silent as a whole"),
         ),
     )
     return _followed(chart, with_chance(hit))
@@ -152,12 +135,6 @@ def saturation(chart: Chart) -> Finding | None:
         lambda s, m: (
             f"sat at a flat end of their activation on at least {SATURATED_SHARE:.0%} of "
             f"{int(s.examples[m].min()):,} examples"
-        ),
-        remedies=lambda s: (
-            Remedy("init=xavier", "weights scaled to fan-in and fan-out keep z where it bends"),
-            Remedy("norm=layer", "normalised pre-activations stay off the flat ends"),
-            Remedy("lr=x0.1", "smaller updates keep z where the activation bends"),
-            *swap(s, "it does not flatten at both ends"),
         ),
     )
     return _followed(chart, hit)

@@ -24,7 +24,7 @@ class Finding:
         share: Share of the worst site's units.
         message: One sentence with numbers.
         evidence: The numbers the statement rests on, about the worst site.
-        remedies: What may help, the best first.
+        remedies: What may help, the best first; :mod:`flatline.diagnose.remedies` adds them.
         explains: Codes of findings that are symptoms of this one; they are not raised beside it
             at the same severity. A search gives all that it would explain; a report names those
             that were found.

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.rates import largest_update
 from flatline.diagnose.findings.shares import by_cause, by_share, share_severity
 from flatline.diagnose.findings.spikes import WAKE, spike
@@ -36,7 +36,6 @@ def vanishing_gradient(chart: Chart) -> Finding | None:
         {s.site.name: (s, s.are("starved")) for s in chart},
         share_severity,
         lambda s, m: "get gradients too small to change a weight",
-        remedies=lambda _: _CURES,
         explains=_AFTER_VANISHING,
     )
     across = _vanished(chart)
@@ -45,11 +44,6 @@ def vanishing_gradient(chart: Chart) -> Finding | None:
     return max(across, starved, key=lambda one: SEVERITIES.index(one.severity))
 
 
-_CURES = (
-    Remedy("init=he", "variance is kept from layer to layer"),
-    Remedy("norm=batch", "z stays where the nonlinearity has a slope"),
-    Remedy("activation=leaky_relu", "its slope does not shrink a gradient"),
-)
 _AFTER_VANISHING = ("rank-collapse", "learning-rate-too-low", "dormant-units", "no-learning")
 
 
@@ -74,8 +68,7 @@ def _vanished(chart: Chart) -> Finding | None:
         f"one update changes its weights by {update[first]:.1g} of themselves, and the loss "
         f"{'never fell' if stuck else 'stood still at first'}",
         {"ratio": ratio, "update_ratio": float(update[first])},
-        _CURES,
-        _AFTER_VANISHING,
+        explains=_AFTER_VANISHING,
     )
 
 
@@ -125,12 +118,7 @@ def exploding_gradient(chart: Chart) -> Finding | None:
         f"before{after}",
         {"step": float(first.step), "ratio": first.ratio, "losses": float(first.losses)}
         | ({} if found is None else found.evidence),
-        (
-            Remedy("clip=norm:1.0", "one large gradient cannot throw the weights far"),
-            Remedy("clip=agc:0.01", "no update exceeds a share of the weights it changes"),
-            Remedy("lr=x0.1", "smaller steps survive a large gradient"),
-        ),
-        (
+        explains=(
             "dying-relu", "saturation", "upstream-death", "rank-collapse", "dormant-units",
             "learning-rate-too-low", "vanishing-gradient", "non-finite", "no-learning",
         ),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.harm import lost
 from flatline.diagnose.findings.shares import by_share, share_severity
 
@@ -51,10 +51,6 @@ def zero_init(chart: Chart) -> Finding | None:
         found,
         share_severity,
         lambda s, m: "started with the weights of the others and never parted from them",
-        remedies=lambda _: (
-            Remedy("init=he", "random weights tell units apart"),
-            Remedy("init=orthogonal", "orthogonal weights keep units as different as can be"),
-        ),
         explains=(
             "init-too-small", "init-too-large", "duplicate-units", "ignored-units",
             "learning-rate-too-high", "exploding-gradient",
@@ -99,12 +95,7 @@ def init_too_small(chart: Chart) -> Finding | None:
         f"weights start {_HE / gain:.2g} times below He's: across the layers {falls} of what it "
         f"was, and the loss {'never fell' if stuck else 'stood still at first'}",
         {"gain": gain, "forward": forward, "backward": backward},
-        (
-            Remedy("init=he", "variance is kept from layer to layer"),
-            Remedy("init=lsuv", "variance is set to 1 in each layer, on data"),
-            Remedy("norm=batch", "each layer gets inputs of variance 1, whatever its weights"),
-        ),
-        ("learning-rate-too-high", *_STUCK),
+        explains=("learning-rate-too-high", *_STUCK),
     )
 
 
@@ -134,12 +125,7 @@ def init_too_large(chart: Chart) -> Finding | None:
         f"weights start {gain / _HE:.2g} times above He's: pre-activations reach an rms of "
         f"{largest:.3g} before training, and the loss starts at {chart.progress.first:.3g}",
         {"gain": gain, "z_rms": largest, "loss": chart.progress.first},
-        (
-            Remedy("init=he", "variance is kept from layer to layer"),
-            Remedy("init=lsuv", "variance is set to 1 in each layer, on data"),
-            Remedy("norm=layer", "pre-activations are brought to variance 1, whatever the weights"),
-        ),
-        ("exploding-gradient", "learning-rate-too-high", "non-finite", *_STUCK),
+        explains=("exploding-gradient", "learning-rate-too-high", "non-finite", *_STUCK),
     )
 
 

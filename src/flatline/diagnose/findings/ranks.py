@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.names import STATES
 
 Bool = npt.NDArray[np.bool_]
@@ -62,11 +62,7 @@ def rank_collapse(chart: Chart) -> Finding | None:
             "effective_rank_first": float(early[worst]),
             "possible": float(possible[worst]),
         },
-        (
-            Remedy("init=orthogonal", "orthogonal weights keep directions apart"),
-            Remedy("norm=batch", "what examples have in common is taken off"),
-        ),
-        (*symptoms, *_ONE_SIDED) if alike_from_the_start(chart) else symptoms,
+        explains=(*symptoms, *_ONE_SIDED) if alike_from_the_start(chart) else symptoms,
     )
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.context import trailing
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.ranks import alike_from_the_start
 from flatline.diagnose.findings.shares import by_cause, by_share, dead, share_severity
 from flatline.diagnose.findings.spikes import spike
@@ -59,12 +59,7 @@ def learning_rate_too_high(chart: Chart) -> Finding | None:
         {"update_ratio": update, "loss": progress.last, "leap": progress.leap}
         | ({} if raised is None else {"step": float(raised[0]), "raised": raised[1]})
         | ({} if killed is None else killed.evidence),
-        (
-            Remedy("lr=x0.1", "single updates no longer carry units past their threshold"),
-            Remedy("clip=norm:1.0", "no single gradient throws the weights far"),
-            *(() if raised else (Remedy("warmup=100", "the first steps are the largest"),)),
-        ),
-        (
+        explains=(
             "exploding-gradient", "non-finite", "dying-relu", "saturation", "upstream-death",
             "rank-collapse", "vanishing-gradient", "dormant-units", "learning-rate-too-low",
             "no-learning",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from flatline.diagnose.certainty import firing_rate_upper
 from flatline.diagnose.chart import Chart
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.names import CAUSES, SEVERITIES, STATES
 from flatline.diagnose.states import States
 from flatline.diagnose.thresholds import Thresholds
@@ -50,7 +50,6 @@ def by_share(
     says: Callable[[States, Bool], str],
     *,
     least: float = 0.0,
-    remedies: Callable[[States], tuple[Remedy, ...]] = lambda _: (),
     explains: tuple[str, ...] = (),
 ) -> Finding | None:
     """A finding about a share of units, led by the site that is worst off.
@@ -62,7 +61,6 @@ def by_share(
         severity: Severity at one site.
         says: What is the matter with the affected units of the worst site, from the verb on.
         least: Sites with a smaller share are left out.
-        remedies: What may help, judged by the worst site.
         explains: Codes of what it would explain.
     """
     hit = [(s, mask) for s, mask in affected.values() if mask.any() and mask.mean() >= least]
@@ -82,8 +80,7 @@ def by_share(
         share,
         message,
         {"units": float(len(mask)), "affected": float(number), "examples": float(examples)},
-        remedies(states),
-        explains,
+        explains=explains,
     )
 
 
@@ -147,9 +144,3 @@ def with_chance(found: Finding | None) -> Finding | None:
         found.evidence["firing_rate_upper"] = float(firing_rate_upper(n))
         found.evidence["silent_by_chance"] = units * (1 - _RATE) ** n
     return found
-
-
-def swap(states: States, why: str) -> tuple[Remedy, ...]:
-    """The activation that the site's own may be swapped for first, if there is one."""
-    swaps = states.site.activation.swaps
-    return (Remedy(f"activation={swaps[0]}", why),) if swaps else ()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.gradients import arriving
 from flatline.diagnose.findings.rates import largest_update
 
@@ -143,6 +143,5 @@ def _finding(chart: Chart, severity: str, says: str, evidence: dict[str, float])
         f"{says}, and the loss went from {progress.first:.3g} to {progress.last:.3g} in "
         f"{progress.steps:,} steps",
         {**evidence, "gained": progress.gained},
-        (Remedy("lr=x100", "updates of about a thousandth are usual"),),
-        ("no-learning",),
+        explains=("no-learning",),
     )

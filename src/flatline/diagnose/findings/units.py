@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.findings.base import finding
-from flatline.diagnose.findings.finding import Finding, Remedy
+from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.shares import (
     advisory_severity,
     as_info,
@@ -16,10 +16,6 @@ from flatline.diagnose.findings.shares import (
 )
 from flatline.diagnose.states import DORMANT_SCORE
 
-_FINITE = (
-    Remedy("lr=x0.1", "a smaller step keeps weights in range"),
-    Remedy("clip=norm:1.0", "one large gradient cannot throw the weights far"),
-)
 #: What is said of numbers that were lost after all.
 _AFTER_NAN = (
     "exploding-gradient", "dying-relu", "saturation", "upstream-death", "rank-collapse",
@@ -46,8 +42,7 @@ def non_finite(chart: Chart) -> Finding | None:
         float(mask.mean()),
         f"{who(states, mask)} gave or received NaN or infinity" + others(hit[1:]),
         {"units": float(len(mask)), "affected": float(mask.sum())},
-        _FINITE,
-        _AFTER_NAN,
+        explains=_AFTER_NAN,
     )
 
 
@@ -60,8 +55,7 @@ def _without_site(step: int) -> Finding:
         1.0,
         f"the loss was NaN or infinite at step {step:,} and later",
         {"step": float(step)},
-        _FINITE,
-        _AFTER_NAN,
+        explains=_AFTER_NAN,
     )
 
 
@@ -90,10 +84,6 @@ def duplicate_units(chart: Chart) -> Finding | None:
         lambda s, m: (
             f"gave the same pre-activation as another unit on all {s.examples[m].min():,} examples"
         ),
-        remedies=lambda _: (
-            Remedy("init=he", "random weights tell units apart"),
-            Remedy("init=orthogonal", "orthogonal weights keep units as different as can be"),
-        ),
         explains=("rank-collapse",),
     )
 
@@ -115,7 +105,6 @@ def dormant_units(chart: Chart) -> Finding | None:
             f"{s.examples[m].min():,} examples"
         ),
         least=chart.thresholds.warning_share,
-        remedies=lambda _: (Remedy("revive=redo", "resets units that give next to nothing"),),
     )
 
 

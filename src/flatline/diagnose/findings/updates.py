@@ -8,7 +8,7 @@ import numpy as np
 
 from flatline.diagnose.chart import Chart
 from flatline.diagnose.context import Context
-from flatline.diagnose.findings.base import Finding, Remedy, finding
+from flatline.diagnose.findings.base import Finding, finding
 from flatline.diagnose.findings.harm import harm
 from flatline.diagnose.states import States
 
@@ -85,8 +85,7 @@ def weight_decay_collapse(chart: Chart) -> Finding | None:
             **({"decay_ratio": worst.pull} if np.isfinite(worst.pull) else {}),
             **({"decay": decay} if np.isfinite(decay) else {}),
         },
-        (Remedy("weight_decay=0.0001", "the loss again pulls harder than the decay"),),
-        (
+        explains=(
             *("dying-relu", "upstream-death", "vanishing-gradient", "rank-collapse"),
             *("learning-rate-too-low", "no-learning"),
         ),

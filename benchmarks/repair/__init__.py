@@ -1,0 +1,1 @@
+"""Whether what flatline prescribes repairs a training: ``python -m benchmarks.repair``."""

@@ -1,0 +1,148 @@
+"""Puts another function, or none, in the place of the last nonlinearity of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from flatline.errors import UnsupportedError
+from flatline.treatments.plan import Part, Patient
+from flatline.treatments.scout import FAMILIES, Scene, family
+from flatline.treatments.swaps import IN_PLACE, is_activation, stand_in
+
+if TYPE_CHECKING:
+    from flatline.treatments.registry import Treatment
+
+#: Under this name a module keeps what its last nonlinearity is given to instead.
+CHILD = "flatline_output"
+_MAKE: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "softmax": partial(nn.Softmax, dim=-1),
+    "log_softmax": partial(nn.LogSoftmax, dim=-1),
+}
+
+
+def squeeze(model: nn.Module, args: Any, out: Tensor) -> Tensor:
+    """The forward hook of ``output=squeeze``."""
+    return out.squeeze(-1)
+
+
+def behind(model: nn.Module, args: Any, out: Tensor) -> Tensor:
+    """The forward hook where there was no nonlinearity to replace."""
+    changed: Tensor = getattr(model, CHILD)(out)
+    return changed
+
+
+class _Swap(TorchFunctionMode):
+    """Gives one of the calls of some functions to a module."""
+
+    def __init__(self, functions: frozenset[Any], place: int, module: nn.Module) -> None:
+        super().__init__()
+        self._functions, self._place, self._module = functions, place, module
+        self.calls = 0
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self._functions:
+            self.calls += 1
+            if self.calls == self._place:
+                z = args[0] if args else kwargs["input"]
+                in_place = func in IN_PLACE or kwargs.get("inplace")
+                return z.copy_(self._module(z.clone())) if in_place else self._module(z)
+        return func(*args, **kwargs)
+
+
+@cache
+def _ending(kind: Any, name: str, place: int) -> type[nn.Module]:
+    """A class like ``kind`` in whose forward pass a call of a nonlinearity goes to a child."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _Swap(FAMILIES[name], place, getattr(self, CHILD)) as swap:
+            out = kind.forward(self, *args, **kwargs)
+        if swap.calls != place:
+            raise UnsupportedError(
+                f"output: expected {place} calls of {name} in each forward pass, of which the last "
+                f"gives the output, found {swap.calls}; leave this treatment out"
+            )
+        return out
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        return _empty, (kind, name, place), self.__dict__.copy()
+
+    members = {"forward": forward, "__reduce_ex__": __reduce_ex__, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), members)
+
+
+def _empty(kind: Any, name: str, place: int) -> nn.Module:
+    """What pickle fills with the state of a model of such a class."""
+    like = _ending(kind, name, place)
+    model: nn.Module = like.__new__(like)
+    return model
+
+
+class Output(Part):
+    """``output=``: what the loss is given."""
+
+    def __init__(self, treatment: Treatment) -> None:
+        self._kind: str = treatment.value
+        self.changes = {
+            "identity": "takes the last nonlinearity of the model away",
+            "squeeze": "takes the last dimension, of size 1, off the model's output",
+        }.get(self._kind, f"makes {self._kind} the last nonlinearity of the model")
+
+    def at_data(self, patient: Patient) -> None:
+        """Replace it.
+
+        Raises:
+            UnsupportedError: The output is no tensor, or its nonlinearity cannot be reached.
+        """
+        scene = patient.look()
+        if scene.output is None:
+            raise UnsupportedError(
+                "expected a model whose output is one tensor, found another; "
+                "leave this treatment out"
+            )
+        if self._kind == "squeeze":
+            if scene.output[-1:] != (1,):
+                raise UnsupportedError(
+                    f"expected outputs with a last dimension of 1, found {list(scene.output)}; "
+                    "leave this treatment out"
+                )
+            patient.model.register_forward_hook(squeeze)
+        elif scene.bent:
+            self._replace(patient.model, scene)
+        elif self._kind == "identity":
+            raise UnsupportedError(
+                "expected a model whose output is that of a nonlinearity, found another; "
+                "leave this treatment out"
+            )
+        else:
+            patient.model.add_module(CHILD, _MAKE[self._kind]())
+            patient.model.register_forward_hook(behind)
+
+    def _replace(self, model: nn.Module, scene: Scene) -> None:
+        func, stack = scene.bends[-1]
+        owner, fresh = stack[-1], _MAKE[self._kind]()
+        once = sum(where[-1] is owner for _, where in scene.bends) == 1
+        if is_activation(owner) and owner is not model and once:
+            stand_in(model, owner, fresh)
+            return
+        name = family(func)
+        place = sum(one in FAMILIES[name] for one, _ in scene.bends)
+        model.add_module(CHILD, fresh)
+        kind: Any = type(model)
+        model.__class__ = _ending(kind, name, place)
+
+
+BUILD = {"output": Output}
