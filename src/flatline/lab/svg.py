@@ -103,9 +103,9 @@ class _Scale:
             step = max(1, math.ceil((last - first) / 6))
             return [10.0**power for power in range(first, last + 1, step)]
         low, high = (10**self.low, 10**self.high) if self.log else (self.low, self.high)
-        step = _round_step((high - low) / 5)
-        first = math.ceil(low / step - 1e-9)
-        return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+        width = _round_step((high - low) / 5)
+        first, last = math.ceil(low / width - 1e-9), math.floor(high / width + 1e-9)
+        return [i * width for i in range(first, last + 1)]
 
 
 def _round_step(rough: float) -> float:
@@ -129,8 +129,12 @@ class _Canvas:
             at = self.y.at(value)
             parts.append(f'<path class="grid" d="M{LEFT} {at}H{right}"/>')
             parts.append(_text(LEFT - 6, at + 4, _figure(value), "end"))
-        names = [*enumerate(self.plot.ticks)] or [(v, _figure(v)) for v in self.x.ticks()]
-        parts += [_text(self.x.at(v), bottom + 16, name, "middle") for v, name in names]
+        places: Sequence[float] = range(len(self.plot.ticks)) or self.x.ticks()
+        names = self.plot.ticks or [_figure(value) for value in places]
+        parts += [
+            _text(self.x.at(v), bottom + 16, name, "middle")
+            for v, name in zip(places, names, strict=True)
+        ]
         parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{right}"/>')
         parts.append(_text((LEFT + right) / 2, HEIGHT - 8, self.plot.x, "middle"))
         middle = (TOP + bottom) / 2

@@ -48,6 +48,13 @@ def mlp(
     return nn.Sequential(*layers[:-1])
 
 
+def first(model: nn.Sequential) -> nn.Linear:
+    """The first layer."""
+    layer = model[0]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
 def batches(x: Tensor, y: Tensor, size: int, epochs: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Shuffled batches, epoch after epoch, by torch's own random numbers."""
     for _ in range(epochs):
@@ -83,6 +90,21 @@ def train(
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def watched(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Iterator[tuple[Tensor, Tensor]]
+) -> flatline.Report:
+    """Train under ``flatline.Monitor``, with as many exams as it wants, and ask for its report."""
+    with flatline.Monitor(model, optimizer, budget=1.0) as monitor:
+        train(model, optimizer, data)
+        return monitor.report()
+
+
+def finds(report: flatline.Report, *codes: str) -> float:
+    """1 where a report has one of these findings, as itself or among the symptoms, else 0."""
+    found = {code for one in report.findings for code in (one.code, *one.explains)}
+    return float(not found.isdisjoint(codes))
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
