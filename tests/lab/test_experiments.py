@@ -9,7 +9,8 @@ from flatline.lab.experiment import REFUTED, Experiment
 from flatline.lab.registry import ORDER, registry
 from flatline.lab.runner import run
 
-SEEDS = (40, 41)
+#: One seed, whose numbers are judged as they are: an interval would take several.
+SEEDS = (40,)
 
 experiments = pytest.mark.parametrize("one", registry().values(), ids=lambda one: one.id)
 

@@ -23,8 +23,9 @@ from flatline.lab.plot import Numbers
 #: Where measurements are kept.
 FOLDER = Path(".flatline") / "lab"
 ROOT = Path(__file__).parents[1]
-#: What no measurement depends on, beside the other experiments.
-_APART = ("launch/", "lab/experiments/", "lab/templates/")
+#: What no measurement depends on: what shows it, and the other experiments.
+_SHOWS = ("page", "results", "svg", "terminal")
+_APART = ("launch/", "lab/experiments/", *(f"lab/{name}.py" for name in _SHOWS))
 Progress = Callable[[str, int, int], None]
 
 
