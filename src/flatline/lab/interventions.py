@@ -1,8 +1,9 @@
-"""What is done to networks on purpose: units killed, and flatline's own treatments."""
+"""What is done to trainings on purpose: units killed, a spike, flatline's own treatments."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from itertools import pairwise
 
@@ -30,3 +31,11 @@ def treat(model: nn.Module, optimizer: torch.optim.Optimizer, treatment: str, x:
     """Treat a training with flatline, at once; what it says of it goes nowhere."""
     with redirect_stderr(io.StringIO()):
         flatline.treat(model, optimizer, treatment, batches=[x])
+
+
+def spiked(
+    batches: Iterator[tuple[Tensor, Tensor]], at: int, factor: float
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches, with the inputs of one of them multiplied by ``factor``."""
+    for step, (x, y) in enumerate(batches):
+        yield (x * factor if step == at else x), y
