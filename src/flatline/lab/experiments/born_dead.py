@@ -125,10 +125,10 @@ EXPERIMENT = Experiment(
     id="born-dead",
     claim="Deep narrow ReLU networks are born dead, with the probability that theory gives.",
     protocol=(
-        f"Drawn are {NETWORKS:,} networks of each width N among {', '.join(map(str, WIDTHS))} and of "
-        f"{', '.join(map(str, DEPTHS))} hidden layers H, with Gaussian weights, no biases and one "
-        "input feature; dead is a network whose last hidden layer is 0 for every input, which its "
-        "outputs for 1 and −1 decide. Theory, after Lu et al. 2019: the probability is at most "
+        f"Drawn are {NETWORKS:,} networks of each width N among {', '.join(map(str, WIDTHS))} and "
+        f"of {', '.join(map(str, DEPTHS))} hidden layers H, with Gaussian weights, no biases and "
+        "one input feature; dead is a network whose last hidden layer is 0 for every input, which "
+        "its outputs for 1 and −1 decide. Theory, after Lu et al. 2019: the probability is at most "
         "1 − (1 − q)ᴴ with q = 2⁻ᴺ, for any input; and for one feature at least 1 − 2(1 − q)ᴴ + "
         "(1 − 2q)(1 − q)²⁽ᴴ⁻¹⁾, which is exact for H = 2. It misses where the exact interval "
         f"(Clopper and Pearson, {1 - ERROR:.3%}) of a share lies outside. Beside them networks of "
