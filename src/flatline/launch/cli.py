@@ -17,6 +17,8 @@ from flatline.errors import FlatlineError
 from flatline.launch.compare import compare
 from flatline.launch.examine import examine
 from flatline.launch.explain import explain
+from flatline.launch.groups import Commands
+from flatline.launch.lab import lab
 from flatline.launch.options import say
 from flatline.launch.report import report
 from flatline.launch.run import run
@@ -27,27 +29,9 @@ from flatline.launch.ui import ui
 INTERRUPTED = 130
 
 
-class _Commands(click.Group):
-    """A group that lists its commands in the order of use and knows the likely slips."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name in self.commands or name.startswith("-"):
-            return super().resolve_command(ctx, args)
-        if name.endswith(".py"):
-            raise click.UsageError(
-                f"expected a command, found {name!r}; write: flatline run {name}"
-            )
-        import difflib
-
-        close = difflib.get_close_matches(name, self.commands, 1)
-        advice = f"did you mean {close[0]}?" if close else f"one of: {', '.join(self.commands)}"
-        raise click.UsageError(f"expected a command, found {name!r}; {advice}")
+class _Commands(Commands):
+    def advice(self, name: str) -> str:
+        return f"write: flatline run {name}" if name.endswith(".py") else super().advice(name)
 
 
 @click.group(
@@ -60,7 +44,7 @@ def flatline() -> None:
     """Find dead neurons in PyTorch training runs."""
 
 
-for command in (run, report, explain, runs, compare, examine, trial, ui):
+for command in (run, report, explain, runs, compare, examine, trial, ui, lab):
     flatline.add_command(command)
 
 

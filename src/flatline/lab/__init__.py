@@ -1,0 +1,1 @@
+"""Claims about dead neurons as experiments that anyone can rerun."""

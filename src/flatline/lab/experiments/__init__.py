@@ -1,0 +1,1 @@
+"""One module per experiment; each holds its :data:`EXPERIMENT`."""
