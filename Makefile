@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick bench zoo real-bugs peers lint format types clean
+.PHONY: help install demo test test-quick bench zoo real-bugs peers lab lint format types clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ zoo: $(INSTALLED)  ## score the diagnosis on labelled trainings; writes benchmar
 
 peers: $(INSTALLED)  ## compare with the rules of other tools on the zoo; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.peers
+
+lab: $(INSTALLED)  ## run the lab on 5 sets of seeds; writes benchmarks/results/, docs/lab/ and README.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lab
 
 lint: $(INSTALLED)  ## style, format and the order of the rooms
 	$(BIN)/ruff check .

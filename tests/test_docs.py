@@ -23,7 +23,7 @@ from flatline.show.entries import SiteReport, UnitReport
 from flatline.show.explanation import Explanation
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Said once for all commands, above their table.
 COMMON = {"--json", "--store", "--quiet", "--help"}
 
@@ -65,14 +65,17 @@ def test_the_reference_lists_the_options_of_every_command():
     rows = dict(re.findall(r"^\| `flatline (\w+).*\| (.*)\|$", table, re.MULTILINE))
     assert rows.keys() == commands.commands.keys()
     for name, command in commands.commands.items():
+        parts = command.commands.values() if isinstance(command, click.Group) else [command]
         options = {
             opt
-            for param in command.params
+            for part in parts
+            for param in part.params
             if isinstance(param, click.Option)
             for opt in param.opts
             if opt.startswith("--")
         }
-        common = COMMON - {"--store"} if name == "examine" else COMMON  # which stores nothing
+        stores = name not in ("examine", "lab")  # which keep no runs
+        common = COMMON if stores else COMMON - {"--store"}
         listed = set(re.findall(r"`(--[\w-]+)", rows[name]))
         assert listed | common == options | {"--help"}, name
 

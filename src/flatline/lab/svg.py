@@ -84,8 +84,9 @@ class _Scale:
         low, high = min(kept), max(kept)
         if log:
             low, high = math.log10(low), math.log10(high)
-        if high - low < 1e-12:
-            low, high = low - 0.5, high + 0.5
+        size = max(1.0, abs(low), abs(high))
+        if high - low < 1e-9 * size:
+            low, high = low - size / 2, high + size / 2
         room = 0.0 if start == LEFT else 0.04 * (high - low)
         return cls(low - (0 if low == 0 else room), high + room, start, end, log)
 
