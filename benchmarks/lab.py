@@ -170,7 +170,7 @@ def page(result: Result, entry: Row) -> str:
     if result.measurements:
         title = one.plot(result.measurements).title
         parts.append(f"![{title}]({one.id}.svg)")
-    parts += ["## Protocol", one.protocol, "## Criterion, fixed before the run"]
+    parts += ["## Protocol", one.protocol, "## Criterion"]
     if judged.outcomes:
         parts.append(_criterion(result))
     parts += [f"- Changed after a run: {change}" for change in one.history]

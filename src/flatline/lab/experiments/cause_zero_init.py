@@ -127,7 +127,7 @@ EXPERIMENT = Experiment(
     plot=plot,
     history=(
         "copies were first ReLU units; in one run of five the one unit that they are died within "
-        "an epoch, which flatline, rightly, called no longer copies alone. They are tanh since.",
+        "an epoch, and flatline told of dead units instead of zero-init. They are tanh since.",
     ),
     null="all weights start random",
     command="flatline run train.py",
