@@ -198,5 +198,15 @@ def test_the_commands_list_run_and_write(monkeypatch, capfd, tmp_path):
     assert one["evidence"]["seeds"] == 2
 
 
+def test_an_interrupted_run_says_how_it_goes_on(monkeypatch, capfd):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flatline.lab.runner.run", interrupted)
+    status, out, err = command(monkeypatch, capfd, "run", "layer")
+    assert (status, out) == (130, "")
+    assert "the same command goes on" in err
+
+
 def test_a_result_without_measurements_has_no_verdict_on_the_claim():
     assert Result(TINY, skipped="needs x").judged.verdict == SKIPPED
