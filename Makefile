@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-quick bench bench-ui zoo real-bugs peers repair trial pages lint format types clean
+.PHONY: help install demo test test-quick bench bench-ui zoo real-bugs peers repair trial lab pages lint format types clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,9 @@ repair: $(INSTALLED)  ## try the prescriptions on the sick trainings of the zoo;
 
 trial: $(INSTALLED)  ## measure what a trial costs and how often its null is called better; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.trial
+
+lab: $(INSTALLED)  ## run the lab on 5 sets of seeds; writes benchmarks/results/, docs/lab/ and README.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.lab
 
 pages: $(INSTALLED)  ## write measured figures into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.pages

@@ -24,11 +24,11 @@ from flatline.show.entries import SiteReport, UnitReport
 from flatline.show.explanation import Explanation
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 #: Said once for all commands, above their table.
 COMMON = {"--json", "--store", "--quiet", "--help"}
 #: What some do without: one stores nothing, the other writes nothing.
-UNCOMMON = {"examine": {"--store"}, "ui": {"--json", "--quiet"}}
+UNCOMMON = {"examine": {"--store"}, "lab": {"--store"}, "ui": {"--json", "--quiet"}}
 
 
 def section(page: str, title: str) -> str:
@@ -73,9 +73,11 @@ def test_the_reference_lists_the_options_of_every_command():
     rows = dict(re.findall(r"^\| `flatline (\w+).*\| (.*)\|$", table, re.MULTILINE))
     assert rows.keys() == commands.commands.keys()
     for name, command in commands.commands.items():
+        parts = command.commands.values() if isinstance(command, click.Group) else [command]
         options = {
             opt
-            for param in command.params
+            for part in parts
+            for param in part.params
             if isinstance(param, click.Option)
             for opt in (*param.opts, *param.secondary_opts)
             if opt.startswith("--")

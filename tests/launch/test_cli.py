@@ -12,7 +12,7 @@ from flatline.diagnose.thresholds import Thresholds
 from flatline.record.store import Store
 
 HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
-COMMANDS = ["run", "report", "explain", "runs", "examine"]
+COMMANDS = ["run", "report", "explain", "runs", "examine", "lab"]
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)

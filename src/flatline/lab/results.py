@@ -62,10 +62,10 @@ def _check(outcome: Outcome) -> Row:
 def shown(outcome: Outcome) -> str:
     """What was measured, with its interval where there is one."""
     found = outcome.interval
-    value = _short(found.value)
+    value, low, high = map(_short, (found.value, found.low, found.high))
     if found.seeds < 2:
         return value
-    return f"{value} [{_short(found.low)}, {_short(found.high)}]"
+    return f"{value} ± 0" if low == value == high else f"{value} [{low}, {high}]"
 
 
 def bounds(check: Check) -> str:

@@ -24,11 +24,14 @@ def style() -> str:
     common = (
         ".plot text{font:12px system-ui,sans-serif;fill:#4a4f55}"
         ".plot .axis{stroke:#8a8f95;fill:none}.plot .grid{stroke:#e3e3de;fill:none}"
-        ".plot .line{stroke-width:2}.plot .theory{stroke-dasharray:5 4}"
+        ".plot .line{stroke-width:2}.plot .theory{stroke:#4a4f55;stroke-dasharray:5 4}"
         ".plot .spread{fill-opacity:.15}"
         ".plot .whisker{stroke:#4a4f55;fill:none}"
     )
-    dark = ".plot text{fill:#b5bac1}.plot .grid{stroke:#33383e}.plot .whisker{stroke:#b5bac1}"
+    dark = (
+        ".plot text{fill:#b5bac1}.plot .grid{stroke:#33383e}"
+        ".plot .whisker,.plot .theory{stroke:#b5bac1}"
+    )
     lines = ".plot .line{fill:none}.plot .spread{stroke:none}"
     dark = f"@media (prefers-color-scheme:dark){{{dark}{_inks(_DARK)}{lines}}}"
     return f"{common}{_inks(_COLOURS)}{lines}{dark}"
@@ -84,8 +87,9 @@ class _Scale:
         low, high = min(kept), max(kept)
         if log:
             low, high = math.log10(low), math.log10(high)
-        if high - low < 1e-12:
-            low, high = low - 0.5, high + 0.5
+        size = max(1.0, abs(low), abs(high))
+        if high - low < 1e-9 * size:
+            low, high = low - size / 2, high + size / 2
         room = 0.0 if start == LEFT else 0.04 * (high - low)
         return cls(low - (0 if low == 0 else room), high + room, start, end, log)
 
@@ -152,9 +156,8 @@ class _Canvas:
             upper = [(self.x.at(x), self.y.at(y)) for x, y in _finite(one.x, one.high)]
             lower = [(self.x.at(x), self.y.at(y)) for x, y in _finite(one.x, one.low)]
             yield f'<path class="s{index} spread" d="{_path(upper + lower[::-1])}Z"/>'
-        theory = " theory" if one.dashed else ""
         if points:
-            yield f'<path class="s{index} line{theory}" d="{_path(points)}"/>'
+            yield f'<path class="{_ink(index, one)} line" d="{_path(points)}"/>'
         if not one.dashed:
             yield from (_mark(index, x, y) for x, y in points)
 
@@ -182,15 +185,19 @@ class _Canvas:
         for index, one in enumerate(self.plot.series):
             if not one.name:
                 continue
-            theory = " theory" if one.dashed else ""
             if self.plot.ticks:
                 yield f'<rect class="s{index}" x="{left}" y="10" width="14" height="10"/>'
             else:
-                yield f'<path class="s{index} line{theory}" d="M{left} 15h18"/>'
+                yield f'<path class="{_ink(index, one)} line" d="M{left} 15h18"/>'
                 if not one.dashed:
                     yield _mark(index, left + 9, 15)
             yield _text(left + 24, 19, one.name, "start")
             left += 44 + 6.6 * len(one.name)
+
+
+def _ink(index: int, one: Series) -> str:
+    """The class that colours a line."""
+    return "theory" if one.dashed else f"s{index}"
 
 
 def _finite(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:

@@ -57,13 +57,14 @@ class _Page(Sheet):
 
     def table(self) -> RenderableType:  # type: ignore[override]
         table = self.grid(4)
+        table.columns[2].justify = "right"
         for one in self.results:
             judged = one.judged
             table.add_row(
                 self.text(one.experiment.id, "bold"),
                 self.text(judged.verdict, STYLES[judged.verdict]),
-                self.text(shown(judged.outcomes[0]) if judged.outcomes else ""),
                 self.text(duration(one.seconds) if one.measurements else "", "dim"),
+                self.text(shown(judged.outcomes[0]) if judged.outcomes else ""),
             )
         return table
 

@@ -83,8 +83,12 @@ def carried_out(
     from flatline.show.plain import write
 
     experiments = chosen(ids)
-    with _progress(quiet) as progress:
-        found = list(run(experiments, range(seeds), again=again, progress=progress))
+    try:
+        with _progress(quiet) as progress:
+            found = list(run(experiments, range(seeds), again=again, progress=progress))
+    except KeyboardInterrupt:
+        options.say("interrupted; the same command goes on with what .flatline/lab holds")
+        raise
     if html is not None:
         write(html, render(found))
     _hand_over(document(found), Results(found), json, quiet)

@@ -108,7 +108,7 @@ def plot(measurements: Measurements) -> Plot:
     """Gradients layer by layer, with the theory."""
     layers = range(1, DEPTH + 1)
     told = [
-        line(f"theory, {name}", layers, theory(scale, function, slope))
+        line("theory" if name == "tanh" else "", layers, theory(scale, function, slope))
         for name, (_, scale, function, slope) in STACKS.items()
     ]
     return Plot(

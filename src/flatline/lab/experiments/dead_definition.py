@@ -191,8 +191,11 @@ EXPERIMENT = Experiment(
             each=True,
         ),
         Check(
-            "in the first layer, under SGD or with a decay of weights and biases alike, none comes "
-            "back", "decay_of_both", high=0.0, each=True,
+            "in the first layer, under SGD, none comes back", "sgd", high=0.0, each=True,
+        ),
+        Check(
+            "nor with a decay of weights and biases alike, which turns no sign", "decay_of_both",
+            high=0.0, each=True,
         ),
         Check(
             "momentum that is left over carries it by −η·v·β/(1 − β), to 1 %", "formula", high=0.01,
@@ -216,6 +219,10 @@ EXPERIMENT = Experiment(
         ),
     ),
     plot=plot,
+    history=(
+        "the fourth and fifth check were one sentence that read the number of the decay alone; "
+        "that of plain SGD is read as well since, and was 0 in every run.",
+    ),
     null="units leak below their threshold: a slope of 0.1 instead of 0",
     command="flatline explain SITE:UNIT",
     advice="tells when a unit died, how far it is from firing, and whether others came back",

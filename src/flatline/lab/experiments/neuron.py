@@ -103,6 +103,10 @@ EXPERIMENT = Experiment(
         ),
     ),
     plot=plot,
+    history=(
+        "in a trial the boundary went through one of the digits, where sign is 0 and Heaviside is "
+        "not between its classes, and the third check failed; the boundary lies between two since.",
+    ),
     null="the unit reads squared distances instead of the inputs, so it is no linear classifier",
     command="flatline examine file.py:factory",
     advice="finds such units in a model, and reads z = wᵀx + b of each on data",
