@@ -421,3 +421,13 @@ def test_without_treatments_nothing_changes():
         step(twin, other)
 
     assert all(torch.equal(one, bits(twin)[name]) for name, one in bits(model).items())
+
+
+def test_the_rate_that_is_recorded_is_the_one_of_the_treated_step():
+    model, optimizer = build()
+    flatline.treat(model, optimizer, "lr=x0.1")
+    with flatline.Monitor(model, optimizer, budget=1.0) as monitor:
+        for _ in range(40):  # some are examined, most only collected
+            step(model, optimizer)
+        rates = {rate for _, rate in monitor.report().metrics["lr"]}
+    assert rates == {pytest.approx(0.001)}

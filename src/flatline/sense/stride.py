@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from flatline.sense.pulse import Pulse
-from flatline.sense.taps import Taps
+from flatline.sense.taps import Taps, rate_of
 from flatline.sense.unseen import alone
 
 
@@ -99,7 +99,7 @@ class Stride:
             for pulse in self._pulses:
                 pulse.beat(self.step)
             part = "taps"
-            self._taps.step(self.step, optimizer)
+            self._taps.step(self.step, rate_of(optimizer))
         except Exception as error:
             self.fault = part, error
         self.step += 1

@@ -53,12 +53,9 @@ class Taps:
         for step, norm in zip(steps, norms, strict=True):
             self._powers[step] = self._powers.get(step, 0.0) + norm * norm
 
-    def step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """An optimizer stepped; those that take turns make one step together."""
+    def step(self, step: int, lr: Value) -> None:
+        """An optimizer stepped with this rate; those that take turns make one step together."""
         loss, self._loss = self._loss, None
-        lr = optimizer.param_groups[0].get("lr")
-        if isinstance(lr, Tensor):
-            lr = lr.detach().clone()  # a schedule may change it in place
         rows = self._rows
         if rows and rows[-1][0] == step:
             _, before, lr = rows.pop()
@@ -88,6 +85,12 @@ class Taps:
             (step, loss, lr, _root(powers.get(step)))
             for (step, _, _), loss, lr in zip(rows, losses, rates, strict=True)
         ]
+
+
+def rate_of(optimizer: torch.optim.Optimizer) -> Value:
+    """The learning rate with which an optimizer is about to step; later it may be another one."""
+    lr: Value = optimizer.param_groups[0].get("lr")
+    return lr.detach().clone() if isinstance(lr, Tensor) else lr
 
 
 def _root(power: float | None) -> float | None:

@@ -24,7 +24,7 @@ from flatline.sense.pacer import Pacer
 from flatline.sense.recorder import Recorder
 from flatline.sense.staff import Staff
 from flatline.sense.stride import Stride
-from flatline.sense.taps import Taps
+from flatline.sense.taps import Taps, rate_of
 from flatline.sense.turns import Turns
 from flatline.sense.unseen import unseen
 
@@ -88,6 +88,7 @@ class Watcher:
         #: Takes the steps that need no closer look; the hooks ask it first.
         self.stride: Stride | None = None
         self._closure = False
+        self._rate: Any = None
         self._evaluations = 0
         self._wanted = False
         self._home = Home()
@@ -264,6 +265,7 @@ class Watcher:
         if self._turns.stepped(optimizer):
             self._end_tick(start)
         self._turns.begin(optimizer)
+        self._rate = self.guard("taps", rate_of, optimizer)
         # With a closure the gradients of this step are made inside it.
         self._closure, self._evaluations = _has_closure(args, kwargs), 0
         if self._exam is not None:
@@ -310,7 +312,7 @@ class Watcher:
         if self._closure:
             self._measure(optimizer)
             self._closure = False
-        self.guard("taps", self.taps.step, self.step, optimizer)
+        self.guard("taps", self.taps.step, self.step, self._rate)
         if self._notes.stale.armed:
             self.guard("notes", self._notes.stepped, self.step, optimizer)
         self._turns.end(optimizer)
