@@ -102,6 +102,13 @@ def test_a_second_root_is_treated_with_the_first():
     assert named == ["output=identity", "output=identity+init=he"]
 
 
+def test_updates_too_small_are_treated_with_what_may_explain_them():
+    main = _finding("output-activation", explains=("learning-rate-too-low",))
+    main, _ = prescribe(Chart([]), [main, _finding("learning-rate-too-low", "warning")])
+    named = [one.treatment for one in main.remedies]
+    assert named == ["output=identity", "output=identity+lr=x100"]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [

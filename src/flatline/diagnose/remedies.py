@@ -34,16 +34,20 @@ def prescribe(chart: Chart, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings with what may help against each.
 
     Where another finding is no symptom of the main one, what helps against either alone may not
-    show: the main one then names a treatment of both, first where both are as severe.
+    show: the main one then names a treatment of both, first where both are as severe. So it does,
+    in the second place, where updates are too small, which may be a symptom or not.
     """
     found = [
         replace(one, remedies=_BY_CODE[one.code](chart, one) if one.code in _BY_CODE else ())
         for one in findings
     ]
     symptoms = {code for one in found for code in one.explains}
-    roots = [one for one in found if one.severity != "info" and one.code not in symptoms]
-    if len(roots) > 1 and (both := _joined(roots[0], roots[1])) is not None:
-        main, place = roots[0], int(roots[0].severity != roots[1].severity)
+    raised = [one for one in found if one.severity != "info"]
+    roots = [one for one in raised if one.code not in symptoms]
+    slow = [one for one in raised if one.code == "learning-rate-too-low" and one not in roots]
+    if len(roots) + len(slow) > 1 and (both := _joined(*[*roots, *slow][:2])) is not None:
+        main, other = [*roots, *slow][:2]
+        place = int(other in slow or main.severity != other.severity)
         remedies = (*main.remedies[:place], both, *main.remedies[place:])
         found[found.index(main)] = replace(main, remedies=remedies)
     return tuple(found)
@@ -257,15 +261,19 @@ def _worst(chart: Chart, finding: Finding) -> States | None:
     return next((known[name] for name in finding.sites if name in known), None)
 
 
+#: Causes of death that say nothing of what happened during the training.
+_FOLLOWS = ("unknown", "upstream-death", "born-dead")
+
+
 def _causes(chart: Chart) -> list[str]:
-    """Why units died, the most frequent cause first; those that followed from others left out."""
+    """Why units died during the training, the most frequent cause first."""
     count: Counter[str] = Counter()
     for states in chart:
         causes = chart.causes.get(states.site.name)
         if causes is not None:
             dead = states.are("dead", "saturated")
             count.update(CAUSES[code] for code in causes.code[dead] if code >= 0)
-    return [name for name, _ in count.most_common() if name not in ("unknown", "upstream-death")]
+    return [name for name, _ in count.most_common() if name not in _FOLLOWS]
 
 
 _DRIFT = Remedy("norm=batch", "whatever moves a whole unit is subtracted before it can silence it")
