@@ -185,7 +185,7 @@ METHODS = (
         _one_of("batch", "layer"),
         (
             *("vanishing-gradient", "saturation", "unscaled-input", "init-too-small"),
-            *("init-too-large", "born-dead", "dying-relu", "rank-collapse"),
+            *("init-too-large", "dying-relu", "rank-collapse"),
         ),
         "Ioffe and Szegedy 2015 (batch), Ba et al. 2016 (layer)",
         "every nonlinearity has a normalisation already, or reads more than one layer's output",

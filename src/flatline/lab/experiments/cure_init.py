@@ -143,6 +143,6 @@ EXPERIMENT = Experiment(
     history=(
         "first tried with 12 hidden layers of 32 units at a rate of 0.1, where some of the "
         "networks with He's initialisation train and some do not: seeds 1000 to 1004 gained 0.474 "
-        "[0.178, 0.771], too wide to judge by; the bounds are as they were.",
+        "[0.178, 0.771], so the claim was not supported there; the bounds are as they were.",
     ),
 )
