@@ -205,7 +205,7 @@ def test_commands_can_be_typed_again():
 def test_no_command_is_offered_that_holds_what_cannot_be_typed():
     commands = [command for command, _ in words.commands(build(recordings.hostile()))]
     assert commands == [
-        "flatline run --apply init=he SCRIPT",
+        "flatline run --apply init=he --apply lr=x0.1 SCRIPT",
         "flatline run --fail-on born-dead SCRIPT",
     ]
 
