@@ -137,6 +137,62 @@ def diagnosis(document: Document) -> str:
     return table(("run", "time, the slowest round", "peak memory"), rows)
 
 
+def page(document: Document) -> str:
+    """Size and speed of the HTML report, from ``page.json``."""
+    rows = []
+    for one in document["pages"].values():
+        bounds = one["bounds"]
+        written = f" (≤ {bounds['written']:g} s)" if "written" in bounds else ""
+        rows.append(
+            (
+                f"{one['units']:,} units, {one['exams']} exams",
+                f"{one['bytes'] / 1e6:.2f} MB (≤ {bounds['bytes'] / 1e6:g} MB)",
+                f"{one['written']:.2f} s{written}",
+                f"{one['interactive']:.2f} s (≤ {bounds['interactive']:g} s)",
+            )
+        )
+    return table(("page of", "size", "written in", "can be used after"), rows)
+
+
+def live(document: Document) -> str:
+    """How fast the live page is, from ``ui.json``."""
+    bounds, listed = document["bounds"], document["list"]
+    rows = [
+        (f"from an exam to the screen, {what}", f"{one['median']:.2f} s", f"{one['most']:.2f} s",
+         f"{bounds['delay']:g} s")
+        for what, one in document["delay"].items()
+    ]  # fmt: skip
+    rows.append(
+        (
+            f"list of {listed['runs']:,} runs, answered",
+            f"{listed['answer']:.2f} s",
+            f"{listed['answer, first after the start']:.2f} s (first)",
+            f"{bounds['list']:g} s",
+        )
+    )
+    drawn = f"{listed['drawn in the browser']:.2f} s"
+    rows.append(("the same, drawn in the browser", drawn, "", f"{bounds['list']:g} s"))
+    return table(("figure", "median", "most", "bound"), rows)
+
+
+def repair(document: Document) -> str:
+    """What prescriptions repair, from ``repair.json``."""
+    bounds = document["bounds"]
+    rows = []
+    for code, one in document["halves"]["report"]["codes"].items():
+        rows.append((f"`{code}`", one["runs"], one.get("repaired", 0), one.get("first", 0)))
+    found = document["halves"]["report"]["figures"]
+    rows.append(
+        (
+            "**all**",
+            found["sick"],
+            f"**{found['repaired']:.1%}** (bound {bounds['repaired']:.0%})",
+            f"**{found['first']:.1%}** (bound {bounds['first']:.0%})",
+        )
+    )
+    return table(("main finding", "sick runs", "repaired by some", "by the first"), rows)
+
+
 #: Mark, page, file of results, and what makes the text.
 SECTIONS: tuple[tuple[str, str, str, Callable[[Document], str]], ...] = (
     ("costs in short", "README.md", "overhead-cpu.json", costs_in_short),
@@ -145,6 +201,9 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Document], str]], ...] = (
     ("zoo", "docs/benchmarks.md", "zoo.json", zoo),
     ("peers", "docs/benchmarks.md", "peers.json", peers),
     ("diagnosis", "docs/benchmarks.md", "diagnosis-cpu.json", diagnosis),
+    ("page", "docs/benchmarks.md", "page.json", page),
+    ("live page", "docs/benchmarks.md", "ui.json", live),
+    ("repair", "docs/benchmarks.md", "repair.json", repair),
 )
 
 

@@ -159,8 +159,11 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
 
     (code,) = blocks("README.md", "python")
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    scope = {"model": model, "optimizer": optimizer, "train": train, "batches": [torch.randn(8, 4)]}
-    exec(code, scope)
+    batches = [(torch.randn(8, 4), torch.randn(8, 1))]
+    scope = {"model": model, "optimizer": optimizer, "train": train, "batches": batches}
+    exec(code, scope | {"loss_fn": nn.functional.mse_loss})
 
-    assert "3 steps" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 steps" in said
+    assert "lr=x0.1" in said
     assert "</html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
