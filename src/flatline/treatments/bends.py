@@ -25,7 +25,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def bend(kind: str, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward hook of the second of two maps."""
+    """The hook before the forward pass of the second of two maps."""
     x, *rest = args
     return (_FUNCTIONS[kind](x), *rest)
 

@@ -18,7 +18,7 @@ MEAN, SCALE = "flatline_input_mean", "flatline_input_scale"
 
 
 def standardize(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The model's forward hook; the first argument is its input."""
+    """The hook before the model's forward pass; the first argument is its input."""
     x, *rest = args
     return ((x - getattr(model, MEAN)) * getattr(model, SCALE), *rest)
 
@@ -59,7 +59,7 @@ class Standardize(Part):
 
 
 def fill(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The model's forward hook; the first argument is its input."""
+    """The hook before the model's forward pass; the first argument is its input."""
     x, *rest = args
     return (torch.where(x.isfinite(), x, 0.0), *rest)
 
