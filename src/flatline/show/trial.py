@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +71,23 @@ def show(result: Result) -> Trial:
 
 def headline(trial: Result) -> str:
     """What a trial found, in one sentence."""
-    better = [arm for arm in trial.arms if _verdict(arm) == BETTER]
-    others = [arm for arm in trial.arms if not arm.is_control]
+    return outcome([(arm.treatment, _verdict(arm)) for arm in trial.arms if not arm.is_control])
+
+
+def outcome(tried: Sequence[tuple[str, str]]) -> str:
+    """What came of treatments, each with its verdict, the best first.
+
+    Example:
+        >>> outcome([("lr=x0.1", "better"), ("init=he", "better"), ("lr=x10", "worse")])
+        'lr=x0.1 is better than the control, and 1 other arm too.'
+    """
+    better = [treatment for treatment, verdict in tried if verdict == BETTER]
     if better:
-        best = better[0]
         more = f", and {count(len(better) - 1, 'other arm')} too" if len(better) > 1 else ""
-        return f"{best.treatment} is better than the control{more}."
-    if not others:
+        return f"{better[0]} is better than the control{more}."
+    if not tried:
         return "Nothing was tried."
-    if all(_verdict(arm) == WORSE for arm in others):
+    if all(verdict == WORSE for _, verdict in tried):
         return "Every treatment is worse than the control."
     return "No treatment was shown to be better than the control."
 
