@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from flatline.diagnose.impact import rises
 from flatline.show.document import Page
 from flatline.show.plain import plain, version
 from flatline.show.sheet import Sheet, as_text, bare
@@ -115,7 +116,7 @@ def _asides(trial: Result, arm: ArmResult) -> tuple[str, ...]:
         clean(arm.treatment, NAME),
         *("" if share is None else percent(share) for share in shares),
         measured(arm.average("effective_rank")),
-        f"{steps:,.0f}" if steps is not None else "never" if arm.runs else "",
+        f"{steps:,.0f}" if steps is not None else "never" if arm.runs.keys() & trial.ends else "",
         measured(arm.average("gap")),
     )
 
@@ -255,10 +256,14 @@ def _commands(trial: Result) -> Iterator[tuple[str, str]]:
 def _again(trial: Result) -> str:
     """The options of the same trial with twice the seeds."""
     words = ["--seeds", str(2 * len(trial.seeds))]
+    if trial.seeds[0]:
+        words += ["--seed-offset", str(trial.seeds[0])]
     if trial.max_steps is not None:
         words += ["--max-steps", str(trial.max_steps)]
     if trial.objective != LOSS:
         words += ["--objective", trial.objective]
+    if trial.maximise != rises(trial.objective):
+        words += ["--maximize" if trial.maximise else "--minimize"]
     for arm in trial.arms:
         words += [] if arm.is_control else ["--treat", arm.treatment]
     return shlex.join(words)
