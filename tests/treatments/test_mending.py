@@ -185,6 +185,14 @@ def test_an_output_without_nonlinearity_can_get_one_and_lose_none():
     assert torch.allclose(model(X), plain.log_softmax(-1))
 
 
+def test_the_classes_of_an_image_are_its_channels():
+    images = torch.randn(2, 3, 4, 4)
+    model, optimizer = seeded(lambda: nn.Conv2d(3, 5, 1))
+    plain = model(images)
+    flatline.treat(model, optimizer, "output=log_softmax", batches=[images])
+    assert torch.allclose(model(images), plain.log_softmax(1))
+
+
 def test_a_function_that_serves_inside_as_well_is_replaced_at_the_end_alone():
     model, optimizer = seeded(lambda: Functional(lambda z: F.relu(F.relu(z) - 1)))
     flatline.treat(model, optimizer, "output=identity", batches=[X])
