@@ -140,6 +140,12 @@ def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
     )
 
 
+def test_a_trial_without_a_program_has_its_best_arm_in_python_alone():
+    said = str(trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02), program=""))
+    assert "# in the program, the best arm" in said
+    assert "flatline run" not in said
+
+
 def test_the_same_trial_with_more_seeds_begins_at_the_same_seed():
     undecided = trial(arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4))
     shifted = replace(undecided, seeds=(7, 8, 9), objective="score", maximise=False)

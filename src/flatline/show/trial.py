@@ -242,7 +242,8 @@ def _commands(trial: Result) -> Iterator[tuple[str, str]]:
         if trial.program:
             yield f"flatline run{store} {applied} {trial.program}", "train with the best arm"
         treatments = ", ".join(f'"{part}"' for part in parts)
-        yield f"flatline.treat(model, optimizer, {treatments})", "or in the program"
+        where = "or in the program" if trial.program else "in the program, the best arm"
+        yield f"flatline.treat(model, optimizer, {treatments})", where
     elif trial.program and len(trial.arms) > 1:
         yield (
             f"flatline trial{store} {_again(trial)} {trial.program}",
