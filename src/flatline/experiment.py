@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import random
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -45,12 +46,13 @@ def trial(
 
     Args:
         case: A case with its optimizer, or a function that makes one. A function is called anew
-            for each run, after the random numbers were seeded: the way to let a seed decide on the
-            weights as the program does. Of a case, each run trains a copy; the first seed has its
-            weights, each other seed those weights shuffled within each tensor, which keeps the
-            scale of an initialisation, its zeros included, and changes what was drawn. The weights
-            of a case whose optimizer has taken steps are left as they are. Seeds also decide on
-            dropout and on the order of batches, which are shuffled where they are a list.
+            for each run, after the random numbers were seeded, and makes a new model each time:
+            the way to let a seed decide on the weights as the program does. Of a case, each run
+            trains a copy; the first seed has its weights, each other seed those weights shuffled
+            within each tensor, which keeps the scale of an initialisation, its zeros included, and
+            changes what was drawn. The weights of a case whose optimizer has taken steps are left
+            as they are. Seeds also decide on dropout and on the order of batches, which are
+            shuffled where they are a list.
         treatments: Such as ``"lr=x0.1"``; two joined by ``+`` are tried together. Left out: what
             the control's findings prescribe.
         seeds: Runs of each arm.
@@ -107,6 +109,7 @@ class _InProcess:
         self.error: Exception | None = None
         self._case, self._store, self._steps = case, store, steps
         self._ended: Ended | None = None
+        self._used: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
     def start(self, job: Job) -> None:
         """Train; what making the case raises is the caller's."""
@@ -136,6 +139,12 @@ class _InProcess:
         if callable(made) and not isinstance(made, nn.Module):
             made = made()
             _check(made)
+            if made.model in self._used:
+                raise UsageError(
+                    "expected a function that makes a new model for each run, found one that an "
+                    "earlier run has trained; build the model inside the function"
+                )
+            self._used.add(made.model)
             return cast("Case", made)
         _check(made)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flatline.lab.data import missing
-from flatline.lab.experiment import REFUTED, Experiment
+from flatline.lab.experiment import UNSUPPORTED, Experiment
 from flatline.lab.registry import ORDER, registry
 from flatline.lab.runner import run
 
@@ -28,8 +28,8 @@ def test_each_experiment_stands_in_short_form_and_falls_with_its_mechanism_switc
 
     assert found.judged.tool_agrees, found.judged.outcomes
     assert null.judged.verdict != found.judged.verdict
-    if found.judged.verdict != REFUTED:
-        assert null.judged.verdict == REFUTED, null.judged.outcomes
+    if found.judged.verdict != UNSUPPORTED:
+        assert null.judged.verdict == UNSUPPORTED, null.judged.outcomes
 
 
 @experiments

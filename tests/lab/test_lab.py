@@ -14,7 +14,7 @@ from scipy import stats
 
 from flatline.lab import page, svg
 from flatline.lab.data import INSTALL
-from flatline.lab.experiment import CONDITIONAL, REFUTED, SKIPPED, SUPPORTED, Check, Experiment
+from flatline.lab.experiment import CONDITIONAL, SKIPPED, SUPPORTED, UNSUPPORTED, Check, Experiment
 from flatline.lab.intervals import of_mean
 from flatline.lab.plot import Numbers, Plot, curve
 from flatline.lab.registry import ORDER, chosen, registry
@@ -58,13 +58,13 @@ def judged(low: float, role: str) -> str:
 def test_a_failed_check_counts_by_its_role():
     assert judged(5, "claim") == judged(5, "scope") == judged(50, "tool") == SUPPORTED
     assert judged(50, "scope") == CONDITIONAL
-    assert judged(50, "claim") == REFUTED
+    assert judged(50, "claim") == UNSUPPORTED
 
 
 def test_a_mean_inside_whose_interval_is_not_inside_proves_nothing():
     one = replace(TINY, criterion=(Check("it is at least 10.5", "level", low=10.5),))
     (result,) = run([one], range(3), folder=None)
-    assert result.judged.verdict == REFUTED
+    assert result.judged.verdict == UNSUPPORTED
     assert "too few seeds show" in remarks(result)[0]
 
 

@@ -140,6 +140,29 @@ def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
     )
 
 
+def test_a_trial_without_a_program_has_its_best_arm_in_python_alone():
+    said = str(trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02), program=""))
+    assert "# in the program, the best arm" in said
+    assert "flatline run" not in said
+
+
+def test_the_same_trial_with_more_seeds_begins_at_the_same_seed():
+    undecided = trial(arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4))
+    shifted = replace(undecided, seeds=(7, 8, 9), objective="score", maximise=False)
+    said = " ".join(str(shifted).split())
+
+    assert "flatline trial --seeds 6 --seed-offset 7 --max-steps 200 --objective score" in said
+    assert "--objective score --minimize --treat clip=norm:1.0" in said
+
+
+def test_an_end_that_the_control_never_had_is_not_missed():
+    rescue = arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4)
+    assert "never" not in str(trial(rescue, control=(math.nan,) * 3))
+
+    once = trial(rescue, control=(1.2, math.nan, math.nan))
+    assert once.steps_to_control(rescue) == rescue.runs[0].curve.steps_to(1.2, False)
+
+
 def test_the_page_is_made_of_the_json_document(tmp_path):
     text = rich_trial().to_html(tmp_path / "trial.html")
 

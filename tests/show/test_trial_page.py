@@ -47,13 +47,13 @@ def test_every_arm_is_drawn_where_its_numbers_are():
 
 def test_the_headline_names_the_best_and_never_more_than_was_shown():
     document = trials.digits()
-    assert headline(document) == "lr=x0.1 is better than the control: loss −0.11 on average."
+    assert headline(document) == "lr=x0.1 is better than the control."
     undecided = copy.deepcopy(document)
     undecided["arms"][0]["verdict"] = "no difference shown"
     assert headline(undecided) == "No treatment was shown to be better than the control."
     two = copy.deepcopy(document)
     two["arms"][1]["verdict"] = "better"
-    assert headline(two).endswith("; so is one more.")
+    assert headline(two) == "lr=x0.1 is better than the control, and 1 other arm too."
 
 
 def test_the_best_arm_comes_with_its_command():
@@ -65,3 +65,11 @@ def test_failures_remarks_and_what_was_left_out_are_told():
     text = trial_html(trials.digits())
     for said in ("seed 1 failed", "Not tried: revive=redo", "Seeds change little"):
         assert said in text
+
+
+def test_what_limits_a_claim_is_told_beside_it():
+    document = trials.digits()
+    document["arms"][1] |= {"why": "one seed gives no interval", "stopped": "by halving"}
+    text = trial_html(document)
+    assert "clip=norm:1.0: one seed gives no interval" in text
+    assert "clip=norm:1.0: given up by halving" in text

@@ -145,6 +145,33 @@ def test_a_bottleneck_gets_no_nonlinearity():
         flatline.treat(model, optimizer, "nonlinearity=relu", batches=[X])
 
 
+class Named(nn.Module):
+    """Names the input of its second layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.b(input=self.a(x))
+
+
+def test_a_named_input_is_bent_as_well():
+    model, optimizer = seeded(Named)
+    flatline.treat(model, optimizer, "nonlinearity=relu", batches=[X])
+
+    assert torch.equal(model(X), F.linear(F.relu(model.a(X)), model.b.weight, model.b.bias))
+
+
+@pytest.mark.parametrize("treatment", ["standardize=input", "nan_to_num=input"])
+def test_an_input_that_is_named_later_is_not_left_as_it_is(treatment):
+    model, optimizer = seeded(Named)
+    flatline.treat(model, optimizer, treatment, batches=[X])
+
+    with pytest.raises(UnsupportedError, match="found none by position"):
+        model(x=X)
+
+
 ENDS = {
     "module": nn.ReLU(),
     "function": F.relu,
@@ -183,6 +210,14 @@ def test_an_output_without_nonlinearity_can_get_one_and_lose_none():
     plain = model(X)
     flatline.treat(model, optimizer, "output=log_softmax", batches=[X])
     assert torch.allclose(model(X), plain.log_softmax(-1))
+
+
+def test_the_classes_of_an_image_are_its_channels():
+    images = torch.randn(2, 3, 4, 4)
+    model, optimizer = seeded(lambda: nn.Conv2d(3, 5, 1))
+    plain = model(images)
+    flatline.treat(model, optimizer, "output=log_softmax", batches=[images])
+    assert torch.allclose(model(images), plain.log_softmax(1))
 
 
 def test_a_function_that_serves_inside_as_well_is_replaced_at_the_end_alone():

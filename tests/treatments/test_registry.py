@@ -88,6 +88,13 @@ def test_every_remedy_of_a_finding_can_be_applied(code):
         assert found.remedies
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_no_finding_names_a_treatment_twice(code):
+    (found,) = prescribe(Chart([]), [Finding(code, "critical", (), 1.0, "")])
+    named = [remedy.treatment for remedy in found.remedies]
+    assert len(set(named)) == len(named)
+
+
 def _finding(code, severity="critical", **known):
     return Finding(code, severity, (), 1.0, "", **known)
 

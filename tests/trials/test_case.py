@@ -155,3 +155,9 @@ def test_a_case_that_fails_shows_where():
     with pytest.raises(UsageError, match="ValueError: no loss today; correct this") as caught:
         trial(failing, ["lr=x2"])
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_a_function_that_gives_the_same_model_again_is_refused():
+    given = case()
+    with pytest.raises(UsageError, match="a new model for each run, found one that an earlier"):
+        trial(lambda: given, ["lr=x2"], seeds=2, steps=4)

@@ -89,6 +89,8 @@ def test_an_arm_that_lost_seeds_is_never_better_but_may_be_worse():
     assert found["low"].verdict == "no difference shown"
     assert found["low"].why == "measured on 3 of the control's 4 seeds"
     assert found["high"].verdict == "worse"
+    both = compare(control, {"a": runs(1.0, NAN, 0.9)})["a"].why
+    assert both == "measured on 3 of the control's 4 seeds; diverged on 1 of 3 seeds"
 
 
 def test_a_program_that_ignores_seeds_has_no_intervals():

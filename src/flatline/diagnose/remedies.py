@@ -38,7 +38,7 @@ def prescribe(chart: Chart, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     in the second place, where updates are too small, which may be a symptom or not.
     """
     found = [
-        replace(one, remedies=_BY_CODE[one.code](chart, one) if one.code in _BY_CODE else ())
+        replace(one, remedies=_once(_BY_CODE[one.code](chart, one)) if one.code in _BY_CODE else ())
         for one in findings
     ]
     symptoms = {code for one in found for code in one.explains}
@@ -48,9 +48,17 @@ def prescribe(chart: Chart, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     if len(roots) + len(slow) > 1 and (both := _joined(*[*roots, *slow][:2])) is not None:
         main, other = [*roots, *slow][:2]
         place = int(other in slow or main.severity != other.severity)
-        remedies = (*main.remedies[:place], both, *main.remedies[place:])
+        remedies = _once((*main.remedies[:place], both, *main.remedies[place:]))
         found[found.index(main)] = replace(main, remedies=remedies)
     return tuple(found)
+
+
+def _once(remedies: Remedies) -> Remedies:
+    """Without the later of two of the same treatment, whose numbers came out alike."""
+    found: dict[str, Remedy] = {}
+    for one in remedies:
+        found.setdefault(one.treatment, one)
+    return tuple(found.values())
 
 
 def _joined(main: Finding, other: Finding) -> Remedy | None:

@@ -17,7 +17,7 @@ Role = Literal["claim", "scope", "tool"]
 
 SUPPORTED = "supported"
 CONDITIONAL = "supported with conditions"
-REFUTED = "not supported"
+UNSUPPORTED = "not supported"
 SKIPPED = "skipped"
 SEEDS = 5
 
@@ -116,7 +116,7 @@ class Experiment:
         command: The command of flatline that detects or treats it.
         advice: What that command tells.
         needs: Packages of the extra ``examples`` that it cannot do without.
-        history: Changes of the criterion since it was first run, oldest first, each with its date.
+        history: Changes of the criterion since it was first run and their reasons, oldest first.
     """
 
     id: str
@@ -136,5 +136,5 @@ class Experiment:
         outcomes = tuple(check.judge(measurements) for check in self.criterion)
         failed = {one.check.role for one in outcomes if not one.holds}
         if "claim" in failed:
-            return Verdict(REFUTED, outcomes)
+            return Verdict(UNSUPPORTED, outcomes)
         return Verdict(CONDITIONAL if "scope" in failed else SUPPORTED, outcomes)

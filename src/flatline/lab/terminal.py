@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from flatline.lab.experiment import CONDITIONAL, REFUTED, SKIPPED, SUPPORTED, Experiment
+from flatline.lab.experiment import CONDITIONAL, SKIPPED, SUPPORTED, UNSUPPORTED, Experiment
 from flatline.lab.results import bounds, remarks, rests_on, shown
 from flatline.lab.runner import Result
 from flatline.show.sheet import Sheet, bare
 from flatline.show.text import duration
 
-STYLES = {SUPPORTED: "green", CONDITIONAL: "yellow", REFUTED: "red", SKIPPED: "dim"}
+STYLES = {SUPPORTED: "green", CONDITIONAL: "yellow", UNSUPPORTED: "red", SKIPPED: "dim"}
 #: Up to so many experiments are told in full.
 IN_FULL = 5
 _ROLES = {"claim": "", "scope": " (without it: with conditions)", "tool": " (tests flatline)"}

@@ -101,9 +101,10 @@ def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | 
             return None
         if value.isascii() and value.isdecimal() and int(value) >= least:
             return int(value)
+        usual = param.default if isinstance(param.default, str) else "100"
         raise click.BadParameter(
             f"expected a whole number of at least {least}, found {value!r}; "
-            f"write for example {param.opts[0]} 100"
+            f"write for example {param.opts[0]} {usual}"
         )
 
     return take

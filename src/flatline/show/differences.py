@@ -64,7 +64,7 @@ def ends(report: Report) -> dict[str, dict[str, float | None]]:
     found = {}
     for name, points in report.metrics.items():
         ordered = sorted(points, key=lambda point: point[0])
-        tail = [v for _, v in ordered[-max(len(ordered) // 10, 1) :] if v is not None]
+        tail = [v for _, v in ordered[-max(1, round(len(ordered) / 10)) :] if v is not None]
         tail = [value for value in tail if math.isfinite(value)]
         last = ordered[-1][1] if ordered else None
         found[name] = {

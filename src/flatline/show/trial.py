@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
+from flatline.diagnose.impact import rises
 from flatline.show.document import Page
 from flatline.show.plain import plain, version
 from flatline.show.sheet import Sheet, as_text, bare
@@ -71,15 +72,23 @@ def show(result: Result) -> Trial:
 
 def headline(trial: Result) -> str:
     """What a trial found, in one sentence."""
-    better = [arm for arm in trial.arms if _verdict(arm) == BETTER]
-    others = [arm for arm in trial.arms if not arm.is_control]
+    return outcome([(arm.treatment, _verdict(arm)) for arm in trial.arms if not arm.is_control])
+
+
+def outcome(tried: Sequence[tuple[str, str]]) -> str:
+    """What came of treatments, each with its verdict, the best first.
+
+    Example:
+        >>> outcome([("lr=x0.1", "better"), ("init=he", "better"), ("lr=x10", "worse")])
+        'lr=x0.1 is better than the control, and 1 other arm too.'
+    """
+    better = [treatment for treatment, verdict in tried if verdict == BETTER]
     if better:
-        best = better[0]
         more = f", and {count(len(better) - 1, 'other arm')} too" if len(better) > 1 else ""
-        return f"{best.treatment} is better than the control{more}."
-    if not others:
+        return f"{better[0]} is better than the control{more}."
+    if not tried:
         return "Nothing was tried."
-    if all(_verdict(arm) == WORSE for arm in others):
+    if all(verdict == WORSE for _, verdict in tried):
         return "Every treatment is worse than the control."
     return "No treatment was shown to be better than the control."
 
@@ -107,7 +116,7 @@ def _asides(trial: Result, arm: ArmResult) -> tuple[str, ...]:
         clean(arm.treatment, NAME),
         *("" if share is None else percent(share) for share in shares),
         measured(arm.average("effective_rank")),
-        f"{steps:,.0f}" if steps is not None else "never" if arm.runs else "",
+        f"{steps:,.0f}" if steps is not None else "never" if arm.runs.keys() & trial.ends else "",
         measured(arm.average("gap")),
     )
 
@@ -233,7 +242,8 @@ def _commands(trial: Result) -> Iterator[tuple[str, str]]:
         if trial.program:
             yield f"flatline run{store} {applied} {trial.program}", "train with the best arm"
         treatments = ", ".join(f'"{part}"' for part in parts)
-        yield f"flatline.treat(model, optimizer, {treatments})", "or in the program"
+        where = "or in the program" if trial.program else "in the program, the best arm"
+        yield f"flatline.treat(model, optimizer, {treatments})", where
     elif trial.program and len(trial.arms) > 1:
         yield (
             f"flatline trial{store} {_again(trial)} {trial.program}",
@@ -247,10 +257,14 @@ def _commands(trial: Result) -> Iterator[tuple[str, str]]:
 def _again(trial: Result) -> str:
     """The options of the same trial with twice the seeds."""
     words = ["--seeds", str(2 * len(trial.seeds))]
+    if trial.seeds[0]:
+        words += ["--seed-offset", str(trial.seeds[0])]
     if trial.max_steps is not None:
         words += ["--max-steps", str(trial.max_steps)]
     if trial.objective != LOSS:
         words += ["--objective", trial.objective]
+    if trial.maximise != rises(trial.objective):
+        words += ["--maximize" if trial.maximise else "--minimize"]
     for arm in trial.arms:
         words += [] if arm.is_control else ["--treat", arm.treatment]
     return shlex.join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from markupsafe import Markup
 from flatline.show import about, html
 from flatline.show.reasons import signed
 from flatline.show.text import clean, count, measured, named, percent
+from flatline.show.trial import outcome
 
 CONTROL = "control"
 BETTER, WORSE = "better", "worse"
@@ -110,22 +111,19 @@ def trial_html(document: Mapping[str, Any]) -> str:
 
 
 def headline(document: Mapping[str, Any]) -> str:
-    """The outcome in one sentence.
+    """The outcome in one sentence, that of the terminal.
 
     Example:
         >>> headline({"objective": "loss", "seeds": 3, "arms": [{"treatment": "control"}]})
-        'No treatment was shown to be better than the control.'
+        'Nothing was tried.'
     """
-    better = [arm for arm in document.get("arms") or () if arm.get("verdict") == BETTER]
-    if not better:
-        return "No treatment was shown to be better than the control."
-    best = better[0]
-    difference = _number(best, "difference")
-    objective = named(document.get("objective") or "the objective")
-    change = "" if difference is None else f": {objective} {signed(difference)} on average"
-    more = f"; so are {len(better) - 1} more" if len(better) > 2 else ""
-    more = "; so is one more" if len(better) == 2 else more
-    return f"{named(best.get('treatment'))} is better than the control{change}{more}."
+    return outcome(
+        [
+            (named(arm.get("treatment")), str(arm.get("verdict")))
+            for arm in document.get("arms") or ()
+            if arm.get("treatment") != CONTROL
+        ]
+    )
 
 
 def _facts(document: Mapping[str, Any]) -> list[str]:
@@ -170,6 +168,7 @@ def _reading(document: Mapping[str, Any]) -> list[str]:
         f"Not tried: {named(one.get('treatment'))}, {clean(one.get('why') or '', 300)}"
         for one in document.get("left_out") or ()
     ]
+    lines += list(_reservations(document.get("arms") or ()))
     lines += [
         f"{named(arm.get('treatment'))}: seed {clean(one.get('seed'), 20)} failed, "
         f"{clean(one.get('why') or '', 300)}"
@@ -177,6 +176,15 @@ def _reading(document: Mapping[str, Any]) -> list[str]:
         for one in arm.get("failed") or ()
     ]
     return lines + [clean(note, 400) for note in document.get("notes") or ()]
+
+
+def _reservations(arms: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What limits the claim about an arm, and why it was given up."""
+    for arm in arms:
+        if arm.get("why"):
+            yield f"{named(arm.get('treatment'))}: {clean(arm['why'], 300)}"
+        if arm.get("stopped"):
+            yield f"{named(arm.get('treatment'))}: given up {clean(arm['stopped'], 300)}"
 
 
 def _axis(document: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]) -> _Axis:

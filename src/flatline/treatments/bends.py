@@ -24,10 +24,15 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def bend(kind: str, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The forward hook of the second of two maps."""
-    x, *rest = args
-    return (_FUNCTIONS[kind](x), *rest)
+def bend(
+    kind: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The hook before the forward pass of the second of two maps, whose input may be named."""
+    bent = _FUNCTIONS[kind]
+    if args:
+        return (bent(args[0]), *args[1:]), kwargs
+    name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
+    return args, {**kwargs, name: bent(kwargs[name])}
 
 
 class Nonlinearity(Part):
@@ -58,7 +63,7 @@ class Nonlinearity(Part):
                 "found none; leave this treatment out"
             )
         for second in seconds:
-            second.register_forward_pre_hook(partial(bend, self._kind))
+            second.register_forward_pre_hook(partial(bend, self._kind), with_kwargs=True)
 
 
 BUILD = {"nonlinearity": Nonlinearity}

@@ -18,8 +18,8 @@ MEAN, SCALE = "flatline_input_mean", "flatline_input_scale"
 
 
 def standardize(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The model's forward hook; the first argument is its input."""
-    x, *rest = args
+    """The hook before the model's forward pass; the first argument is its input."""
+    x, *rest = _given(args)
     return ((x - getattr(model, MEAN)) * getattr(model, SCALE), *rest)
 
 
@@ -59,8 +59,8 @@ class Standardize(Part):
 
 
 def fill(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The model's forward hook; the first argument is its input."""
-    x, *rest = args
+    """The hook before the model's forward pass; the first argument is its input."""
+    x, *rest = _given(args)
     return (torch.where(x.isfinite(), x, 0.0), *rest)
 
 
@@ -87,6 +87,16 @@ class Fill(Part):
             )
         patient.args = fill(patient.model, patient.args)
         patient.model.register_forward_pre_hook(fill)
+
+
+def _given(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of a call of the model, which are not to be left as they are unnoticed."""
+    if not args:
+        raise UnsupportedError(
+            "expected the model's input as its first argument, as in the first training batch, "
+            "found none by position; pass it so, or leave this treatment out"
+        )
+    return args
 
 
 def _axis(model: nn.Module, x: Tensor) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -19,12 +20,17 @@ if TYPE_CHECKING:
 
 #: Under this name a module keeps what its last nonlinearity is given to instead.
 CHILD = "flatline_output"
-_MAKE: dict[str, Callable[[], nn.Module]] = {
-    "identity": nn.Identity,
-    "sigmoid": nn.Sigmoid,
-    "softmax": partial(nn.Softmax, dim=-1),
-    "log_softmax": partial(nn.LogSoftmax, dim=-1),
+_MAKE: dict[str, Callable[[int], nn.Module]] = {
+    "identity": lambda classes: nn.Identity(),
+    "sigmoid": lambda classes: nn.Sigmoid(),
+    "softmax": nn.Softmax,
+    "log_softmax": nn.LogSoftmax,
 }
+
+
+def _made(kind: str, output: torch.Size) -> nn.Module:
+    """What takes the last nonlinearity's place; of images the classes are the channels."""
+    return _MAKE[kind](1 if len(output) > 3 else -1)
 
 
 def squeeze(model: nn.Module, args: Any, out: Tensor) -> Tensor:
@@ -121,19 +127,19 @@ class Output(Part):
                 )
             patient.model.register_forward_hook(squeeze)
         elif scene.bent:
-            self._replace(patient.model, scene)
+            self._replace(patient.model, scene, _made(self._kind, scene.output))
         elif self._kind == "identity":
             raise UnsupportedError(
                 "expected a model whose output is that of a nonlinearity, found another; "
                 "leave this treatment out"
             )
         else:
-            patient.model.add_module(CHILD, _MAKE[self._kind]())
+            patient.model.add_module(CHILD, _made(self._kind, scene.output))
             patient.model.register_forward_hook(behind)
 
-    def _replace(self, model: nn.Module, scene: Scene) -> None:
+    def _replace(self, model: nn.Module, scene: Scene, fresh: nn.Module) -> None:
         func, stack = scene.bends[-1]
-        owner, fresh = stack[-1], _MAKE[self._kind]()
+        owner = stack[-1]
         once = sum(where[-1] is owner for _, where in scene.bends) == 1
         if is_activation(owner) and owner is not model and once:
             stand_in(model, owner, fresh)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,6 @@ CONTROL = "control"
 LOSS = "loss"
 #: Stands between why a run failed and where what it printed is.
 OUTPUT = "; its output is in "
-#: Stands between treatments that one arm applies together.
-_AND = re.compile(r"\+(?=[a-z_]+=)")
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def arms(texts: Iterable[str]) -> tuple[Arm, ...]:
         >>> [str(arm) for arm in arms(["lr=x0.1", "clip=norm:1.0+init=he", "lr=x0.1"])]
         ['lr=x0.1', 'init=he+clip=norm:1.0']
     """
-    found = dict.fromkeys(Arm(parse_all(_AND.split(text))) for text in texts)
+    found = dict.fromkeys(Arm(parse_all([text])) for text in texts)
     if not found:
         raise UsageError("expected a treatment to try, found none; name one, such as lr=x0.1")
     return tuple(found)

@@ -110,14 +110,19 @@ class Result:
         shown = first.comparison is not None and first.comparison.verdict == BETTER
         return first if shown else None
 
+    @property
+    def ends(self) -> dict[int, float]:
+        """The control's objective by seed, where it did not diverge: there is an end to reach."""
+        return {s: end for s, end in self.control.objectives.items() if math.isfinite(end)}
+
     def steps_to_control(self, arm: ArmResult) -> float | None:
         """Median over seeds of the steps in which an arm reaches the control's end."""
-        control = self.control.objectives
+        ends = self.ends
         return middle(
             [
-                one.curve.steps_to(control[seed], self.maximise)
+                one.curve.steps_to(ends[seed], self.maximise)
                 for seed, one in arm.runs.items()
-                if seed in control
+                if seed in ends
             ]
         )
 

@@ -195,7 +195,8 @@ def _judged(
     verdict = _verdict(sign * low, sign * high)
     if verdict == BETTER and lost:
         verdict = UNDECIDED
-    return Comparison(mean, low, high, verdict, n, missing or _divergence(diverged))
+    limits = filter(None, (missing, _divergence(diverged)))
+    return Comparison(mean, low, high, verdict, n, "; ".join(limits))
 
 
 def _no_interval(differences: Double, blind: bool, scale: float) -> str:
