@@ -95,6 +95,24 @@ def test_an_arm_that_crashes_stops_no_other_and_is_tried_again(tmp_path):
     assert [(job.arm, job.seed) for job in engine.jobs] == [("lr=x0.1", 1)]
 
 
+def test_an_arm_ended_before_it_stored_anything_stops_no_other(tmp_path):
+    trial, engine = runner(tmp_path, ends, ["lr=x0.1", "lr=x10"])
+    engine.late = "lr=x10"
+    hurt = next(arm for arm in trial.run().arms if arm.treatment == "lr=x10")
+
+    assert not hurt.runs
+    assert all("its time limit" in why for why in hurt.failed.values())
+
+
+def test_a_repeated_run_that_stored_nothing_is_not_taken_for_the_one_before(tmp_path):
+    first, _ = runner(tmp_path, ends, ["lr=x10"])
+    assert len(first.run().arms[-1].runs) == 3
+    again, engine = runner(tmp_path, ends, ["lr=x10"], fresh=True)
+    engine.late = "lr=x10"
+
+    assert len(next(a for a in again.run().arms if a.treatment == "lr=x10").failed) == 3
+
+
 def test_an_arm_that_diverges_is_worse_and_has_no_mean(tmp_path):
     trial, _ = runner(tmp_path, diverging, ["lr=x10"])
     (_, arm) = trial.run().to_dict()["arms"]
