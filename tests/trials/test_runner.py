@@ -9,7 +9,7 @@ import pytest
 
 from flatline.diagnose.findings.finding import Finding, Remedy
 from flatline.errors import UsageError
-from flatline.trials.plan import arms
+from flatline.trials.plan import Work, arms
 from flatline.trials.prescribe import prescribed
 from trials.instant import runner
 
@@ -228,6 +228,11 @@ def test_prescriptions_are_taken_in_turn_the_most_severe_first():
         "norm=batch": "the first 4 were taken; name it to have it tried",
         "look at the data": "flatline has no treatment of this name",
     }
+
+
+def test_the_name_of_a_program_need_not_be_text(tmp_path):
+    works = [Work((name,), tmp_path / "runs.db") for name in ("caf\udce9.py", "caf\udce8.py")]
+    assert works[0].key != works[1].key
 
 
 def test_an_arm_may_join_treatments():
