@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flatline.errors import UnsupportedError
+from flatline.treatments.inputs import Arguments, of_first
 from flatline.treatments.plan import Part, Patient
 
 if TYPE_CHECKING:
@@ -24,10 +25,9 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def bend(kind: str, layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def bend(kind: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """The forward hook of the second of two maps."""
-    x, *rest = args
-    return (_FUNCTIONS[kind](x), *rest)
+    return of_first(_FUNCTIONS[kind], layer, args, kwargs)
 
 
 class Nonlinearity(Part):
@@ -58,7 +58,7 @@ class Nonlinearity(Part):
                 "found none; leave this treatment out"
             )
         for second in seconds:
-            second.register_forward_pre_hook(partial(bend, self._kind))
+            second.register_forward_pre_hook(partial(bend, self._kind), with_kwargs=True)
 
 
 BUILD = {"nonlinearity": Nonlinearity}
