@@ -9,6 +9,8 @@ import pytest
 
 from flatline.diagnose.findings.finding import Finding, Remedy
 from flatline.errors import UsageError
+from flatline.treatments.registry import METHODS
+from flatline.trials.engine import log_file
 from flatline.trials.plan import Work, arms
 from flatline.trials.prescribe import prescribed
 from trials.instant import runner
@@ -233,6 +235,16 @@ def test_prescriptions_are_taken_in_turn_the_most_severe_first():
 def test_the_name_of_a_program_need_not_be_text(tmp_path):
     works = [Work((name,), tmp_path / "runs.db") for name in ("caf\udce9.py", "caf\udce8.py")]
     assert works[0].key != works[1].key
+
+
+def test_runs_of_long_arms_have_files_of_their_own(tmp_path):
+    long = "+".join(f"{method.name}={method.examples[0]}" for method in METHODS)
+    work = Work(("train.py",), tmp_path / "runs.db")
+    logs = {log_file(tmp_path, work.job(arms([long])[0], seed)) for seed in range(3)}
+
+    assert len(logs) == 3
+    for log in logs:
+        log.touch()
 
 
 def test_an_arm_may_join_treatments():
