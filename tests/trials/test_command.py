@@ -192,7 +192,7 @@ def test_a_program_that_ignores_seeds_is_found_out(folder):
     ("arguments", "message"),
     [
         (("--treat", "init=hee", "train.py"), "did you mean init=he?"),
-        (("--treat", "spam=1", "train.py"), "expected a treatment among activation="),
+        (("--treat", "spam=1", "train.py"), "expected a treatment among output="),
         (("--treat", "lr=x0.1", "missing.py"), "expected a Python script that can be read"),
         (("--seeds", "0", "train.py"), "expected a whole number of at least 1, found '0'"),
         (("--timeout", "soon", "train.py"), "expected a number above 0, found 'soon'"),
