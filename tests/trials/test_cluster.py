@@ -113,3 +113,14 @@ def test_the_room_of_a_cluster_is_counted_in_runs():
     assert _room({"CPU": 8.0, "GPU": 3.0}, 0.5, 1) == 3
     with pytest.raises(UsageError, match="with 1 CPU and 1 GPU for a run, found one with 8 CPU, 0"):
         _room({"CPU": 8.0}, 1, 1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_a_run_that_no_cluster_has_room_for_is_one_plain_sentence(tmp_path):
+    (tmp_path / "train.py").write_text("")
+    options = ("--engine", "ray", "--cpus-per-arm", "999999")
+    done = python(tmp_path, "-m", "flatline", "trial", *options, "train.py")
+
+    assert done.returncode == 2
+    assert "expected a Ray cluster with 999999 CPU and 0 GPU for a run" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -52,6 +52,7 @@ class RayEngine:
             ) from error
         self._ray = ray
         self._limit, self._logs = limit, logs
+        self._under_way: dict[ObjectRef[Ended], Job] = {}
         self._owns = not ray.is_initialized()
         if self._owns:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
@@ -63,7 +64,6 @@ class RayEngine:
             raise
         self.slots = room if jobs is None else min(jobs, room)
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_carry_out)
-        self._under_way: dict[ObjectRef[Ended], Job] = {}
 
     def start(self, job: Job) -> None:
         """Begin a run."""
