@@ -116,11 +116,18 @@ def test_the_room_of_a_cluster_is_counted_in_runs():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-def test_a_run_that_no_cluster_has_room_for_is_one_plain_sentence(tmp_path):
+@pytest.mark.parametrize(
+    ("cpus", "sentence"),
+    [
+        ("999999", "expected a Ray cluster with 999999 CPU and 0 GPU for a run"),
+        ("0.00001", "expected an amount that Ray can keep for a run, found 1e-05 CPU and 0 GPU"),
+    ],
+)
+def test_what_ray_cannot_keep_for_a_run_is_one_plain_sentence(tmp_path, cpus, sentence):
     (tmp_path / "train.py").write_text("")
-    options = ("--engine", "ray", "--cpus-per-arm", "999999")
+    options = ("--engine", "ray", "--cpus-per-arm", cpus)
     done = python(tmp_path, "-m", "flatline", "trial", *options, "train.py")
 
     assert done.returncode == 2
-    assert "expected a Ray cluster with 999999 CPU and 0 GPU for a run" in done.stderr
+    assert sentence in done.stderr
     assert "Traceback" not in done.stderr
