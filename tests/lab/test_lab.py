@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from flatline.errors import UsageError
 from flatline.lab import page, svg
 from flatline.lab.data import INSTALL
 from flatline.lab.experiment import CONDITIONAL, SKIPPED, SUPPORTED, UNSUPPORTED, Check, Experiment
@@ -103,6 +104,21 @@ def test_what_was_cut_off_is_measured_anew(tmp_path):
         file.write_text(file.read_text()[:7])
     list(run([TINY], range(2), folder=tmp_path))
     assert calls == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("written", ["{}", "[]", "1", '{"numbers": {}, "seconds": "x"}'])
+def test_what_is_no_measurement_is_measured_anew(tmp_path, written):
+    list(run([TINY], [0], folder=tmp_path))
+    for file in tmp_path.rglob("*.json"):
+        file.write_text(written)
+    list(run([TINY], [0], folder=tmp_path))
+    assert calls == [0, 0]
+
+
+def test_a_folder_that_holds_nothing_is_named_with_what_to_do(tmp_path):
+    (tmp_path / "lab").touch()
+    with pytest.raises(UsageError, match=r"found: .*; make room or make it writable, or work in"):
+        list(run([TINY], [0], folder=tmp_path / "lab"))
 
 
 def test_an_experiment_without_its_data_is_skipped_with_the_command_that_helps():

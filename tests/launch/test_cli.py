@@ -75,6 +75,14 @@ def test_help_is_quick(twice):
             "expected a whole number of at least 1, found '0'; write for example --max-steps 100",
             id="steps 0",
         ),
+        pytest.param(
+            ["run", "--max-steps", "9" * 5000, "train.py"],
+            "expected a whole number of at most 18 digits, found one of 5000",
+            id="steps past counting",
+        ),
+        pytest.param(
+            ["run", "--seed-offset", "1" + "0" * 23, "train.py"], "found one of 24", id="seed"
+        ),
         pytest.param(["report", "--units", "few"], "at least 0, found 'few'", id="units"),
         pytest.param(
             ["run", "--html", "no/such/dir.html", "train.py"],

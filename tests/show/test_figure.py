@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 
@@ -69,3 +70,12 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
 def test_a_file_that_cannot_be_written_is_an_error_in_words(tmp_path):
     with pytest.raises(UsageError, match="expected a file that can be written"):
         figure.draw(Report(), tmp_path / "missing" / "report.png")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+@pytest.mark.parametrize("ending", figure.FORMATS)
+def test_a_full_disk_is_an_error_in_words(tmp_path, ending):
+    full = tmp_path / f"report.{ending}"
+    full.symlink_to("/dev/full")
+    with pytest.raises(UsageError, match="expected a file that can be written"):
+        figure.draw(Report(), full)

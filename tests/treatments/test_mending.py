@@ -136,6 +136,32 @@ def test_a_nonlinearity_is_put_between_two_linear_maps_and_nowhere_else(kind, fu
     assert set(model.state_dict()) == {f"{i}.{n}" for i in (0, 2, 4) for n in ("weight", "bias")}
 
 
+class Named(nn.Module):
+    """Gives its layers their input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x, scale=1.0):
+        return self.second(input=self.first(input=x)) * scale
+
+
+@pytest.mark.parametrize(
+    "treatment", ["standardize=input", "nan_to_num=input", "nonlinearity=relu"]
+)
+def test_what_is_given_by_name_is_treated_as_what_is_not(treatment):
+    model, optimizer = seeded(Named)
+    plain = model(X)
+    x = X.clone()
+    x[0, 0] = torch.inf if treatment.startswith("nan") else 0
+    flatline.treat(model, optimizer, treatment, batches=[x])
+
+    assert torch.equal(model(x=x), model(x))
+    assert torch.equal(model(scale=2.0, x=x), 2 * model(x))
+    assert not torch.equal(model(x=x), plain)
+
+
 def test_a_bottleneck_gets_no_nonlinearity():
     model, optimizer = seeded(
         lambda: nn.Sequential(nn.Linear(6, 2), nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -143,33 +169,6 @@ def test_a_bottleneck_gets_no_nonlinearity():
 
     with pytest.raises(UnsupportedError, match="without a nonlinearity between, found none"):
         flatline.treat(model, optimizer, "nonlinearity=relu", batches=[X])
-
-
-class Named(nn.Module):
-    """Names the input of its second layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
-
-    def forward(self, x):
-        return self.b(input=self.a(x))
-
-
-def test_a_named_input_is_bent_as_well():
-    model, optimizer = seeded(Named)
-    flatline.treat(model, optimizer, "nonlinearity=relu", batches=[X])
-
-    assert torch.equal(model(X), F.linear(F.relu(model.a(X)), model.b.weight, model.b.bias))
-
-
-@pytest.mark.parametrize("treatment", ["standardize=input", "nan_to_num=input"])
-def test_an_input_that_is_named_later_is_not_left_as_it_is(treatment):
-    model, optimizer = seeded(Named)
-    flatline.treat(model, optimizer, treatment, batches=[X])
-
-    with pytest.raises(UnsupportedError, match="found none by position"):
-        model(x=X)
 
 
 ENDS = {
@@ -240,6 +239,26 @@ def test_outputs_of_one_column_lose_their_last_dimension():
     model, optimizer = seeded(net)
     with pytest.raises(UnsupportedError, match=r"last dimension of 1, found \[32, 3\]"):
         flatline.treat(model, optimizer, "output=squeeze", batches=[X])
+
+
+class Aside(nn.Module):
+    """Gives something beside its output while it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 1)
+
+    def forward(self, x):
+        out = self.head(x)
+        return (out, x) if self.training else out
+
+
+@pytest.mark.parametrize("treatment", ["output=squeeze", "output=sigmoid"])
+def test_an_output_that_is_another_in_training_is_refused_in_words(treatment):
+    model, optimizer = seeded(Aside)
+    flatline.treat(model, optimizer, treatment, batches=[X])
+    with pytest.raises(UnsupportedError, match=r"one tensor in training .*, found a tuple"):
+        model(X)
 
 
 def test_missing_values_count_as_zero_before_anything_is_measured_by_them():

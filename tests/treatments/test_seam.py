@@ -241,6 +241,20 @@ def test_lsuv_gives_every_layer_an_output_of_variance_one():
     assert all(abs(variance - 1) < 0.1 for variance in variances.values()), variances
 
 
+@pytest.mark.parametrize("treatment", ["init=lsuv", "norm=layer+init=he", "standardize=input"])
+def test_a_model_is_treated_under_autocast_as_without(treatment):
+    """The copies of weights that autocast keeps are those of the treated weights."""
+    treated = []
+    for enabled in (False, True):
+        model, optimizer = build()
+        flatline.treat(model, optimizer, treatment)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            model(X)  # also the first call after the treatment
+            treated.append(model(X).float())
+
+    assert torch.allclose(*treated, atol=0.1), treated
+
+
 def test_tied_weights_are_drawn_once_and_stay_tied():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))

@@ -17,12 +17,16 @@ Ends = Callable[[str, int], float]
 
 
 class InstantEngine:
-    """Runs whose loss falls from a beginning to an end, handed back in any order."""
+    """Runs whose loss falls from a beginning to an end, handed back in any order.
+
+    Those of the arm ``late`` are ended by the time limit before they store anything.
+    """
 
     def __init__(self, store: Path, ends: Ends, begin: Ends, slots: int = 3) -> None:
         self.slots = slots
         self.jobs: list[Job] = []
         self.closed = False
+        self.late = ""
         self._store, self._ends, self._begin = store, ends, begin
         self._under_way: list[Job] = []
         self._random = random.Random(0)
@@ -34,6 +38,8 @@ class InstantEngine:
 
     def ended(self, patience: float) -> Ended | None:
         job = self._under_way.pop(self._random.randrange(len(self._under_way)))
+        if job.arm == self.late:
+            return Ended(job, None)
         treatments = [] if job.arm == "control" else job.arm.split("+")
         facts = {"name": job.run, "treatments": treatments, "steps": STEPS}
         writer = Store(self._store).create_run(facts)

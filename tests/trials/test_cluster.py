@@ -113,3 +113,21 @@ def test_the_room_of_a_cluster_is_counted_in_runs():
     assert _room({"CPU": 8.0, "GPU": 3.0}, 0.5, 1) == 3
     with pytest.raises(UsageError, match="with 1 CPU and 1 GPU for a run, found one with 8 CPU, 0"):
         _room({"CPU": 8.0}, 1, 1)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.parametrize(
+    ("cpus", "sentence"),
+    [
+        ("999999", "expected a Ray cluster with 999999 CPU and 0 GPU for a run"),
+        ("0.00001", "expected an amount that Ray can keep for a run, found 1e-05 CPU and 0 GPU"),
+    ],
+)
+def test_what_ray_cannot_keep_for_a_run_is_one_plain_sentence(tmp_path, cpus, sentence):
+    (tmp_path / "train.py").write_text("")
+    options = ("--engine", "ray", "--cpus-per-arm", cpus)
+    done = python(tmp_path, "-m", "flatline", "trial", *options, "train.py")
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

@@ -9,7 +9,9 @@ import pytest
 
 from flatline.diagnose.findings.finding import Finding, Remedy
 from flatline.errors import UsageError
-from flatline.trials.plan import arms
+from flatline.treatments.registry import METHODS
+from flatline.trials.engine import log_file
+from flatline.trials.plan import Work, arms
 from flatline.trials.prescribe import prescribed
 from trials.instant import runner
 
@@ -93,6 +95,24 @@ def test_an_arm_that_crashes_stops_no_other_and_is_tried_again(tmp_path):
     again, engine = runner(tmp_path, ends, ["lr=x0.1", "lr=x10"])
     assert again.run().best.treatment == "lr=x0.1"
     assert [(job.arm, job.seed) for job in engine.jobs] == [("lr=x0.1", 1)]
+
+
+def test_an_arm_ended_before_it_stored_anything_stops_no_other(tmp_path):
+    trial, engine = runner(tmp_path, ends, ["lr=x0.1", "lr=x10"])
+    engine.late = "lr=x10"
+    hurt = next(arm for arm in trial.run().arms if arm.treatment == "lr=x10")
+
+    assert not hurt.runs
+    assert all("its time limit" in why for why in hurt.failed.values())
+
+
+def test_a_repeated_run_that_stored_nothing_is_not_taken_for_the_one_before(tmp_path):
+    first, _ = runner(tmp_path, ends, ["lr=x10"])
+    assert len(first.run().arms[-1].runs) == 3
+    again, engine = runner(tmp_path, ends, ["lr=x10"], fresh=True)
+    engine.late = "lr=x10"
+
+    assert len(next(a for a in again.run().arms if a.treatment == "lr=x10").failed) == 3
 
 
 def test_an_arm_that_diverges_is_worse_and_has_no_mean(tmp_path):
@@ -210,6 +230,21 @@ def test_prescriptions_are_taken_in_turn_the_most_severe_first():
         "norm=batch": "the first 4 were taken; name it to have it tried",
         "look at the data": "flatline has no treatment of this name",
     }
+
+
+def test_the_name_of_a_program_need_not_be_text(tmp_path):
+    works = [Work((name,), tmp_path / "runs.db") for name in ("caf\udce9.py", "caf\udce8.py")]
+    assert works[0].key != works[1].key
+
+
+def test_runs_of_long_arms_have_files_of_their_own(tmp_path):
+    long = "+".join(f"{method.name}={method.examples[0]}" for method in METHODS)
+    work = Work(("train.py",), tmp_path / "runs.db")
+    logs = {log_file(tmp_path, work.job(arms([long])[0], seed)) for seed in range(3)}
+
+    assert len(logs) == 3
+    for log in logs:
+        log.touch()
 
 
 def test_an_arm_may_join_treatments():

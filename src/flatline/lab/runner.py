@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from flatline.errors import UsageError
 from flatline.lab.data import INSTALL, missing
 from flatline.lab.experiment import SKIPPED, Experiment, Verdict
 from flatline.lab.plot import Numbers
@@ -134,23 +135,38 @@ class _Kept:
         if self.folder is None or self.again:
             return None
         try:
-            entry: dict[str, Any] = json.loads(self._path(self.folder, seed).read_text("utf-8"))
+            entry: Any = json.loads(self._path(self.folder, seed).read_text("utf-8"))
         except (OSError, ValueError):  # not there, or cut off: measured anew
             return None
-        return entry
+        return entry if _is_entry(entry) else None
 
     def save(self, seed: int, entry: dict[str, Any]) -> None:
         if self.folder is None:
             return
         path = self._path(self.folder, seed)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(entry), "utf-8")
-        draft.replace(path)  # a run that is interrupted leaves no half of a file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(f".{os.getpid()}")
+            draft.write_text(json.dumps(entry), "utf-8")
+            draft.replace(path)  # a run that is interrupted leaves no half of a file
+        except OSError as error:
+            raise UsageError(
+                f"expected to keep measurements in {self.folder}, found: {error.strerror or error};"
+                " make room or make it writable, or work in another folder"
+            ) from error
 
     def _path(self, folder: Path, seed: int) -> Path:
         form = ("fast" if self.fast else "full") + ("-null" if self.null else "")
         return folder / self.experiment.id / f"{_code(self.experiment)}-{form}-{seed}.json"
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a file held a measurement, and not something that another program wrote there."""
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("numbers"), dict)
+        and isinstance(entry.get("seconds"), int | float)
+    )
 
 
 @cache

@@ -22,6 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 STORE = os.path.join(".flatline", "runs.db")
 STANDARD_OUTPUT = Path("-")
+#: So many digits fit in the 64 bits that torch and SQLite have for a whole number.
+DIGITS = 18
 
 
 def absolute(path: str) -> Path:
@@ -99,7 +101,13 @@ def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | 
     def take(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
         if value is None:
             return None
-        if value.isascii() and value.isdecimal() and int(value) >= least:
+        is_number = value.isascii() and value.isdecimal()
+        if is_number and len(value) > DIGITS:
+            raise click.BadParameter(
+                f"expected a whole number of at most {DIGITS} digits, found one of {len(value)}; "
+                f"write for example {param.opts[0]} 100"
+            )
+        if is_number and int(value) >= least:
             return int(value)
         usual = param.default if isinstance(param.default, str) else "100"
         raise click.BadParameter(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from functools import cache
@@ -79,13 +80,15 @@ def draw(report: Report, path: str | Path) -> None:
         # A font may lack a character of somebody's name; an empty box stands for it.
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         figure = _figure(report)
-        try:
-            figure.savefig(path, format=ending, dpi=_DPI, metadata=_UNDATED[ending])
-        except OSError as error:
-            raise UsageError(
-                f"expected a file that can be written, found {str(path)!r}: "
-                f"{error.strerror or error}; give another path"
-            ) from error
+        drawn = io.BytesIO()  # matplotlib trips over a disk that fills up
+        figure.savefig(drawn, format=ending, dpi=_DPI, metadata=_UNDATED[ending])
+    try:
+        Path(path).write_bytes(drawn.getbuffer())
+    except OSError as error:
+        raise UsageError(
+            f"expected a file that can be written, found {str(path)!r}: "
+            f"{error.strerror or error}; give another path"
+        ) from error
 
 
 def _figure(report: Report) -> Figure:

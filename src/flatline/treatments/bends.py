@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flatline.errors import UnsupportedError
+from flatline.treatments.inputs import Arguments, of_first
 from flatline.treatments.plan import Part, Patient
 
 if TYPE_CHECKING:
@@ -24,15 +25,9 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def bend(
-    kind: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The hook before the forward pass of the second of two maps, whose input may be named."""
-    bent = _FUNCTIONS[kind]
-    if args:
-        return (bent(args[0]), *args[1:]), kwargs
-    name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-    return args, {**kwargs, name: bent(kwargs[name])}
+def bend(kind: str, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The hook before the forward pass of the second of two maps."""
+    return of_first(_FUNCTIONS[kind], layer, args, kwargs)
 
 
 class Nonlinearity(Part):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,10 +19,32 @@ if TYPE_CHECKING:
 MEAN, SCALE = "flatline_input_mean", "flatline_input_scale"
 
 
-def standardize(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def of_first(
+    change: Callable[[Any], Any], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Arguments:
+    """Arguments of a call of which the first is changed, given by its name or not.
+
+    Raises:
+        UnsupportedError: There is no first argument, which is not to be left as it is unnoticed.
+    """
+    if args:
+        return (change(args[0]), *args[1:]), kwargs
+    name = next(iter(inspect.signature(module.forward).parameters), "")
+    if name not in kwargs:
+        raise UnsupportedError(
+            f"expected the input of {type(module).__name__} as its first argument, as in the first "
+            "training batch, found none; pass it so, or leave this treatment out"
+        )
+    return args, {**kwargs, name: change(kwargs[name])}
+
+
+def standardize(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """The hook before the model's forward pass; the first argument is its input."""
-    x, *rest = _given(args)
-    return ((x - getattr(model, MEAN)) * getattr(model, SCALE), *rest)
+    mean, scale = getattr(model, MEAN), getattr(model, SCALE)
+    return of_first(lambda x: (x - mean) * scale, model, args, kwargs)
 
 
 class Standardize(Part):
@@ -55,13 +79,12 @@ class Standardize(Part):
         scale = torch.where(deviation > 0, 1 / deviation, 1.0)  # what never varies is centred
         patient.model.register_buffer(MEAN, mean.to(x.dtype))
         patient.model.register_buffer(SCALE, scale.to(x.dtype))
-        patient.model.register_forward_pre_hook(standardize)
+        patient.model.register_forward_pre_hook(standardize, with_kwargs=True)
 
 
-def fill(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+def fill(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
     """The hook before the model's forward pass; the first argument is its input."""
-    x, *rest = _given(args)
-    return (torch.where(x.isfinite(), x, 0.0), *rest)
+    return of_first(lambda x: torch.where(x.isfinite(), x, 0.0), model, args, kwargs)
 
 
 class Fill(Part):
@@ -85,18 +108,8 @@ class Fill(Part):
                 "expected a model whose first argument is a tensor of real numbers, found "
                 f"{found}; leave this treatment out"
             )
-        patient.args = fill(patient.model, patient.args)
-        patient.model.register_forward_pre_hook(fill)
-
-
-def _given(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of a call of the model, which are not to be left as they are unnoticed."""
-    if not args:
-        raise UnsupportedError(
-            "expected the model's input as its first argument, as in the first training batch, "
-            "found none by position; pass it so, or leave this treatment out"
-        )
-    return args
+        patient.args, _ = fill(patient.model, patient.args, {})
+        patient.model.register_forward_pre_hook(fill, with_kwargs=True)
 
 
 def _axis(model: nn.Module, x: Tensor) -> int:

@@ -33,15 +33,25 @@ def _made(kind: str, output: torch.Size) -> nn.Module:
     return _MAKE[kind](1 if len(output) > 3 else -1)
 
 
-def squeeze(model: nn.Module, args: Any, out: Tensor) -> Tensor:
+def squeeze(model: nn.Module, args: Any, out: Any) -> Tensor:
     """The forward hook of ``output=squeeze``."""
-    return out.squeeze(-1)
+    return _one(out).squeeze(-1)
 
 
-def behind(model: nn.Module, args: Any, out: Tensor) -> Tensor:
+def behind(model: nn.Module, args: Any, out: Any) -> Tensor:
     """The forward hook where there was no nonlinearity to replace."""
-    changed: Tensor = getattr(model, CHILD)(out)
+    changed: Tensor = getattr(model, CHILD)(_one(out))
     return changed
+
+
+def _one(out: Any) -> Tensor:
+    """An output, which may be another in training than it was when the model was looked at."""
+    if isinstance(out, Tensor):
+        return out
+    raise UnsupportedError(
+        "output: expected a model whose output is one tensor in training as in evaluation, found "
+        f"a {type(out).__name__}; leave this treatment out"
+    )
 
 
 class _Swap(TorchFunctionMode):

@@ -6,9 +6,10 @@ batch comes, before it is used. Nothing is touched that no treatment names.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NoReturn
 
@@ -31,6 +32,18 @@ from flatline.treatments.registry import Treatment
 
 Refuse = Callable[[str], NoReturn]
 Say = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Keep autocast from handing out copies of weights that were made before these changed."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)
+        torch.clear_autocast_cache()
 
 
 class Seam:
@@ -212,7 +225,8 @@ class Seam:
             return
         self._busy = True
         try:
-            self._examine(module, args, kwargs)
+            with _uncached():
+                self._examine(module, args, kwargs)
         finally:
             self._busy = False
         if "torch._dynamo" in sys.modules:

@@ -37,7 +37,8 @@ class RayEngine:
         gpus: GPUs that each run is given.
 
     Raises:
-        UsageError: Ray is not installed, or the cluster has no room for a single run.
+        UsageError: Ray is not installed, the cluster has no room for a single run, or Ray takes
+            no such amount.
     """
 
     def __init__(
@@ -52,18 +53,25 @@ class RayEngine:
             ) from error
         self._ray = ray
         self._limit, self._logs = limit, logs
+        self._under_way: dict[ObjectRef[Ended], Job] = {}
         self._owns = not ray.is_initialized()
         if self._owns:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         try:
             resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
             room = _room(resources, cpus, gpus)
+            task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_carry_out)
         except UsageError:
             self.close()
             raise
+        except ValueError as error:
+            self.close()
+            raise UsageError(
+                f"expected an amount that Ray can keep for a run, found {cpus:g} CPU and "
+                f"{gpus:g} GPU: {error}; write for example --cpus-per-arm 1"
+            ) from error
         self.slots = room if jobs is None else min(jobs, room)
-        self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_carry_out)
-        self._under_way: dict[ObjectRef[Ended], Job] = {}
+        self._task = task
 
     def start(self, job: Job) -> None:
         """Begin a run."""

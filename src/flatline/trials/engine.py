@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import sys
@@ -12,6 +13,9 @@ from typing import Protocol
 
 from flatline.trials.plan import Job
 from flatline.trials.process import Ended, Running
+
+#: Characters of the name of a run that name its file; file systems take 255 bytes.
+_NAME = 160
 
 
 class Engine(Protocol):
@@ -76,7 +80,10 @@ class LocalEngine:
 
 def log_file(folder: Path, job: Job) -> Path:
     """Where what a run prints goes."""
-    return folder / f"{job.run.replace(' ', '-').replace(os.sep, '-')}.log"
+    name = job.run.replace(" ", "-").replace(os.sep, "-")
+    if len(name) > _NAME:
+        name = f"{name[:_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return folder / f"{name}.log"
 
 
 def threads(jobs: int) -> Mapping[str, str]:

@@ -109,7 +109,9 @@ class Work:
             *(str(Path.cwd()), *self.argv, str(self.max_steps), _content(self.argv)),
             *map(_version, ("flatline", "torch")),
         )
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+        # File names and arguments need not be text.
+        digest = hashlib.sha256("\0".join(parts).encode(errors="surrogatepass"))
+        return digest.hexdigest()[:8]
 
 
 def _content(argv: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +81,7 @@ class Runner:
         self._stopped: dict[str, str] = {}
         self._findings: tuple[Finding, ...] = ()
         self._kept = 0
+        self._earlier: frozenset[str] = frozenset()
         self.progress = Progress(objective, self._seeds)
         self.tell: Callable[[Progress], None] = lambda progress: None
 
@@ -91,6 +92,7 @@ class Runner:
             UsageError: The control does not run, or has no such objective.
             StoreError: Runs cannot be stored.
         """
+        self._earlier = frozenset(facts["id"] for facts in self._store.runs())
         try:
             with heeding_termination():
                 arms, left_out = self._choose()
@@ -187,15 +189,19 @@ class Runner:
         if ended.fault:
             self._fails(place, ended.fault, seconds)
             return
-        recording = self._load(ended.job)
+        recording = self._load(ended.job, ignoring=self._earlier)
+        late = f"still ran after {seconds:.0f} s, its time limit" if ended.status is None else ""
+        if late and recording is None:  # its first words to the store were still to come
+            self._fails(place, late, seconds)
+            return
         if recording is None or (ended.status == 0 and recording.facts["status"] != "finished"):
             raise self._not_stored(ended)
         if recording.facts["status"] == "finished":
             self._measured(place, recording, "done", seconds)
             if ended.log is not None:
                 Path(ended.log).unlink(missing_ok=True)
-        elif ended.status is None:
-            self._fails(place, f"still ran after {seconds:.0f} s, its time limit", seconds)
+        elif late:
+            self._fails(place, late, seconds)
         elif not self._has_diverged(place, recording, seconds):
             self._fails(place, _reason(ended), seconds)
 
@@ -231,10 +237,14 @@ class Runner:
         self._failed[place] = why
         self._mark(place, state="failed", seconds=seconds, why=why)
 
-    def _load(self, job: Job, states: Sequence[str] = ()) -> Recording | None:
+    def _load(
+        self, job: Job, states: Sequence[str] = (), ignoring: Collection[str] = ()
+    ) -> Recording | None:
         """The last run of this name, in one of some states; ``None`` where there is none."""
         for facts in self._store.runs():
-            if facts["name"] == job.run and (not states or facts["status"] in states):
+            if facts["name"] != job.run or facts["id"] in ignoring:
+                continue
+            if not states or facts["status"] in states:
                 return self._store.load(facts["id"])
         return None
 
