@@ -175,6 +175,36 @@ def live(document: Document) -> str:
     return table(("figure", "median", "most", "bound"), rows)
 
 
+def trial(document: Document) -> str:
+    """What a trial costs, and how often a null is called better, from ``trial.json``."""
+    bounds, figures = document["bounds"], {one["what"]: one for one in document["figures"]}
+    cost, digits, null = (figures[what] for what in ("cost", "digits", "null"))
+    rows = [
+        (
+            f"a trial of {cost['runs']} runs, one at a time, of the same runs typed one by one",
+            f"{cost['ratio']:.3f} ×",
+            f"{bounds['cost']:g} ×",
+        ),
+        (
+            "the same, of the bare program under `python`",
+            f"{cost['ratio_to_plain_python']:.3f} ×",
+            "",
+        ),
+        (
+            f"{digits['runs']} runs of `examples/digits_mlp.py`, two at a time",
+            f"{digits['seconds']:.0f} s",
+            f"{bounds['digits']:g} s",
+        ),
+        (
+            f"trials of {null['arms']} arms that call a null better, of {null['healthy_runs']} "
+            f"healthy runs dealt {null['deals_per_run']:,} times",
+            f"{null['trials_with_better']:.1%}",
+            f"{bounds['null']:.0%}",
+        ),
+    ]
+    return table(("figure", "measured", "bound"), rows)
+
+
 def repair(document: Document) -> str:
     """What prescriptions repair, from ``repair.json``."""
     bounds = document["bounds"]
@@ -203,6 +233,7 @@ SECTIONS: tuple[tuple[str, str, str, Callable[[Document], str]], ...] = (
     ("diagnosis", "docs/benchmarks.md", "diagnosis-cpu.json", diagnosis),
     ("page", "docs/benchmarks.md", "page.json", page),
     ("live page", "docs/benchmarks.md", "ui.json", live),
+    ("trial", "docs/benchmarks.md", "trial.json", trial),
     ("repair", "docs/benchmarks.md", "repair.json", repair),
 )
 

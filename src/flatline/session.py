@@ -98,9 +98,14 @@ class Session:
         self._watch = Watch(Store(store_path, create=True), facts, run_id, rank, thresholds)
         os.register_at_fork(after_in_child=current.clear)
 
+    @property
+    def treated(self) -> bool:
+        """Whether the program's training is changed."""
+        return bool(self._treatments)
+
     def attach(self) -> None:
         """Put the hooks into torch, which the program has just imported."""
-        if self._treatments:
+        if self.treated:
             from flatline.treatments.seam import Seam
 
             # First, so that what is watched of a step is the step as it is treated.

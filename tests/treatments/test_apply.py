@@ -162,3 +162,25 @@ def test_the_command_that_a_report_prints_repairs_what_it_reports(tmp_path):
     assert status == 0, said
     assert report["run"]["treatments"] == ["zero_grad=each"]
     assert "stale-gradients" not in {one["code"] for one in report["findings"]}
+
+
+def test_what_is_refused_in_the_midst_of_a_forward_pass_ends_as_any_refusal(tmp_path):
+    source = (
+        MODEL.replace(
+            "self.b = nn.Linear(6, 12), nn.Linear(12, 3)",
+            "self.b = nn.Linear(6, 12), nn.Linear(12, 1)",
+        )
+        + """
+    plain = Net.forward
+    Net.forward = lambda self, x: (plain(self, x),) if self.training else plain(self, x)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for x in data:
+        model(x)[0].square().mean().backward()
+        optimizer.step()
+"""
+    )
+    status, said, report = run(tmp_path, source, "--apply", "output=squeeze")
+    assert status == 2
+    assert "expected a model whose output is one tensor in training" in said
+    assert "Traceback" not in said
+    assert report["run"]["status"] == "failed"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flatline.errors import FlatlineError
+from flatline.errors import FlatlineError, UnsupportedError
 from flatline.launch import options, settings
 from flatline.launch.imports import after_import
 from flatline.launch.program import Program
@@ -183,6 +183,14 @@ def watch(program: Program, session: Session, outputs: Outputs, shift: Shift | N
             ending.status = "failed"
             options.say(stop.refused)
             raise SystemExit(FlatlineError.exit_status) from None
+    except UnsupportedError as error:
+        ending.status = "failed"
+        if not session.treated:
+            hide_own_frames(error)
+            raise
+        # A hook that a treatment left in the model has no other way out of a forward pass.
+        options.say(str(error))
+        raise SystemExit(error.exit_status) from None
     except SystemExit as error:
         if error.code is not None and error.code != 0:
             ending.status = "failed"
