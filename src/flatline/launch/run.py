@@ -169,8 +169,6 @@ def watch(program: Program, session: Session, outputs: Outputs, shift: Shift | N
     Raises:
         BaseException: What the program raises.
     """
-    from flatline.session import StopTraining
-
     ending = Ending(session, outputs)
     atexit.register(ending)
     if shift is not None:
@@ -178,31 +176,36 @@ def watch(program: Program, session: Session, outputs: Outputs, shift: Shift | N
     after_import("torch", partial(_attach, session, shift))
     try:
         program.run()
-    except StopTraining as stop:
-        if stop.refused:
-            ending.status = "failed"
-            options.say(stop.refused)
-            raise SystemExit(FlatlineError.exit_status) from None
-    except UnsupportedError as error:
-        ending.status = "failed"
-        if not session.treated:
-            hide_own_frames(error)
-            raise
-        # A hook that a treatment left in the model has no other way out of a forward pass.
-        options.say(str(error))
-        raise SystemExit(error.exit_status) from None
     except SystemExit as error:
         if error.code is not None and error.code != 0:
             ending.status = "failed"
             raise
     except BaseException as error:
-        ending.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        hide_own_frames(error)
-        raise
+        refused = _refusal(error, treated=session.treated)
+        if refused is None:
+            ending.status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            hide_own_frames(error)
+            raise
+        if refused:
+            ending.status = "failed"
+            options.say(refused)
+            raise SystemExit(FlatlineError.exit_status) from None
     if outputs.may_change_status and ending.here:
         _end_program()
         if ending.exit_status:
             raise SystemExit(ending.exit_status)
+
+
+def _refusal(error: BaseException, *, treated: bool) -> str | None:
+    """Why a treatment ended the program; empty where ``--max-steps`` did, ``None`` where neither.
+
+    A hook that a treatment left in the model has no other way out of a forward pass than an error.
+    """
+    from flatline.session import StopTraining
+
+    if isinstance(error, StopTraining):
+        return error.refused
+    return str(error) if treated and isinstance(error, UnsupportedError) else None
 
 
 def _end_program() -> None:
