@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 KEPT = ROOT / ".flatline" / "repair"
 #: What outcomes do not rest on: how they are shown, and what is prescribed.
-_APART = ("show", "launch", "trials", "remedies")
+_APART = ("show", "launch", "trials", "remedies", "doses")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ Which treatment comes first, and by which number, was chosen by trying them on l
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,17 +13,18 @@ from dataclasses import replace
 import numpy as np
 
 from flatline.diagnose.chart import Chart
+from flatline.diagnose.doses import crawls, factor, rounded, slower, steep, stillborn, usual_update
 from flatline.diagnose.findings import Finding, Remedy
 from flatline.diagnose.findings.rates import largest_update
 from flatline.diagnose.names import CAUSES
 from flatline.diagnose.states import States
 
-#: Relative update of a weight matrix that most trainings do well with.
-USUAL_UPDATE = 3e-3
 #: Root mean square of z from which on most examples lie at the flat ends of tanh or sigmoid.
 _BENT = 3.0
-#: Factors of a learning rate are between this and its inverse.
-_LEAST = 1e-6
+#: Width of a layer, in those of the usual one, that is a bottleneck.
+_NECK = 0.25
+#: Probability from which on weights drawn anew are no remedy.
+_LIKELY = 0.05
 
 Remedies = tuple[Remedy, ...]
 Prescribe = Callable[[Chart, Finding], Remedies]
@@ -35,7 +35,8 @@ def prescribe(chart: Chart, findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
     Where another finding is no symptom of the main one, what helps against either alone may not
     show: the main one then names a treatment of both, first where both are as severe. So it does,
-    in the second place, where updates are too small, which may be a symptom or not.
+    in the second place, where updates are too small, which may be a symptom or not; first where
+    the rate alone makes them so.
     """
     found = [
         replace(one, remedies=_once(_BY_CODE[one.code](chart, one)) if one.code in _BY_CODE else ())
@@ -44,10 +45,20 @@ def prescribe(chart: Chart, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     symptoms = {code for one in found for code in one.explains}
     raised = [one for one in found if one.severity != "info"]
     roots = [one for one in raised if one.code not in symptoms]
+    if not roots:
+        return tuple(found)
+    main = roots[0]
     slow = [one for one in raised if one.code == "learning-rate-too-low" and one not in roots]
-    if len(roots) + len(slow) > 1 and (both := _joined(*[*roots, *slow][:2])) is not None:
-        main, other = [*roots, *slow][:2]
+    others = [*roots[1:], *slow]
+    if crawls(chart):
+        both, place = _joined(main.remedies, _slow(chart, main), "the rate is too small for any"), 0
+    elif others:
+        other = others[0]
+        both = _joined(main.remedies, other.remedies, f"it treats {other.code} as well")
         place = int(other in slow or main.severity != other.severity)
+    else:
+        return tuple(found)
+    if both is not None:
         remedies = _once((*main.remedies[:place], both, *main.remedies[place:]))
         found[found.index(main)] = replace(main, remedies=remedies)
     return tuple(found)
@@ -61,53 +72,19 @@ def _once(remedies: Remedies) -> Remedies:
     return tuple(found.values())
 
 
-def _joined(main: Finding, other: Finding) -> Remedy | None:
-    """The first remedies of two findings in one; ``None`` where they are of a kind."""
-    if not (main.remedies and other.remedies):
+def _joined(main: Remedies, other: Remedies, why: str) -> Remedy | None:
+    """The first of the remedies of two findings in one; ``None`` where they are of a kind."""
+    if not (main and other):
         return None
-    first, second = (one.remedies[0].treatment.split("+") for one in (main, other))
+    first, second = (one[0].treatment.split("+") for one in (main, other))
     kinds = {part.partition("=")[0] for part in first}
     if kinds & {part.partition("=")[0] for part in second}:
         return None
-    return Remedy("+".join((*first, *second)), f"it treats {other.code} as well")
+    return Remedy("+".join((*first, *second)), why)
 
 
-# Numbers
-
-
-def _rounded(number: float) -> str:
-    """To one digit, as a person would choose it.
-
-    Example:
-        >>> _rounded(0.0347), _rounded(1730.0)
-        ('0.03', '2000')
-    """
-    digits = -math.floor(math.log10(number))
-    return f"{round(number, digits):.12g}"
-
-
-def _factor(update: float, otherwise: str) -> str:
-    """The learning-rate factor that brings an update to its usual size."""
-    if not (math.isfinite(update) and update > 0):
-        return otherwise
-    return f"lr=x{_rounded(min(max(USUAL_UPDATE / update, _LEAST), 1 / _LEAST))}"
-
-
-def _slower(chart: Chart) -> str:
-    """A learning rate at which updates are of the usual size."""
-    update = largest_update(chart)
-    if not update > 3 * USUAL_UPDATE:
-        return "lr=x0.1"
-    return _factor(update, "lr=x0.1")
-
-
-def _clip(chart: Chart, before: float = math.inf) -> str:
-    """Clipping at the usual norm of the gradients while all was well."""
-    steps = chart.history.steps
-    calm = steps.gradient[(steps.step < before) & np.isfinite(steps.gradient)]
-    if len(calm) == 0 or not (limit := float(np.median(calm))) > 0:
-        return "clip=norm:1.0"
-    return f"clip=norm:{_rounded(limit)}"
+_CLIP = Remedy("clip=auto:50", "no gradient moves the weights further than half of those before")
+_LIMIT = Remedy("clip=norm:1.0", "no single gradient throws the weights far")
 
 
 # Findings about what was written and fed
@@ -152,7 +129,9 @@ def _straight(chart: Chart, finding: Finding) -> Remedies:
 _HE = Remedy("init=he", "variance is kept from layer to layer")
 _APART = Remedy("init=orthogonal", "orthogonal weights keep units as different as can be")
 _LSUV = Remedy("init=lsuv", "variance is set to 1 in each layer, on data")
-_BATCH = Remedy("norm=batch", "pre-activations are brought to variance 1, whatever feeds them")
+_BATCH = Remedy(
+    "norm=batch:standard", "pre-activations are brought to variance 1, whatever feeds them"
+)
 _LAYER = Remedy("norm=layer", "pre-activations of an example are brought to variance 1")
 _SCALED = Remedy("standardize=input", "inputs of mean 0 and variance 1 reach both sides")
 
@@ -162,8 +141,10 @@ def _same(chart: Chart, finding: Finding) -> Remedies:
 
 
 def _unscaled(chart: Chart, finding: Finding) -> Remedies:
-    norm = Remedy("norm=batch", "normalised pre-activations do not depend on the inputs' scale")
-    slow = Remedy(_slower(chart), "a step grows with the square of the inputs")
+    norm = Remedy(
+        "norm=batch:standard", "normalised pre-activations do not depend on the inputs' scale"
+    )
+    slow = Remedy(slower(chart), "a step grows with the square of the inputs")
     changed = chart.readings.late("data_shift") >= chart.thresholds.data_shift
     return (norm, _SCALED, slow) if changed.any() else (_SCALED, norm, slow)
 
@@ -187,29 +168,21 @@ def _withered(chart: Chart, finding: Finding) -> Remedies:
 
 
 def _spiked(chart: Chart, finding: Finding) -> Remedies:
-    step = finding.evidence.get("step", math.inf)
-    return (
-        Remedy(_clip(chart, step), "one large gradient moves the weights no more than usual"),
-        Remedy("clip=auto:50", "no gradient is larger than half of those before"),
-        Remedy("lr=x0.1", "smaller steps survive a large gradient"),
-    )
+    return (_CLIP, _LIMIT, Remedy("lr=x0.1", "smaller steps survive a large gradient"))
 
 
 def _fast(chart: Chart, finding: Finding) -> Remedies:
-    slow = Remedy(_slower(chart), "updates come down to a size from which units recover")
-    clip = Remedy("clip=norm:1.0", "no single gradient throws the weights far")
+    slow = Remedy(slower(chart), "updates come down to a size from which units recover")
     if "raised" in finding.evidence:
         hold = Remedy("schedule=constant", "the rate stays where the training went well")
-        back = Remedy(f"lr=x{_rounded(1 / finding.evidence['raised'])}", "it undoes the rise")
-        return (hold, back, clip)
-    return (slow, Remedy("lr=x0.1", "smaller steps"), clip, _BATCH)
+        back = Remedy(f"lr=x{rounded(1 / finding.evidence['raised'])}", "it undoes the rise")
+        return (hold, back, _LIMIT)
+    return (slow, Remedy("lr=x0.1", "smaller steps"), _LIMIT, _BATCH)
 
 
 def _slow(chart: Chart, finding: Finding) -> Remedies:
-    usual = chart.readings.usual("update_ratio")
-    usual = usual[np.isfinite(usual)]
-    update = float(usual.max()) if len(usual) else math.nan
-    fast = Remedy(_factor(update, "lr=x100"), "updates of a few thousandths are usual")
+    update = usual_update(chart)
+    fast = Remedy(factor(update, "lr=x100"), "updates of a few thousandths are usual")
     early = largest_update(chart)
     if update < 0.03 * early:
         return (Remedy("schedule=constant", "the rate no longer fades before anything is learnt"),
@@ -224,11 +197,14 @@ def _not_finite(chart: Chart, finding: Finding) -> Remedies:
         "init=lsuv+lr=x0.1",
         "outputs of variance 1 and small steps overflow nowhere",
     )
-    clip = Remedy("clip=norm:1.0", "one large gradient cannot throw the weights far")
+    floor = Remedy("floor=1e-12", "log(0) and the slope of a root at 0 are infinite")
+    both = Remedy("floor=1e-12+lr=x0.1", f"{floor.why}, and {slow.why}")
     slower = Remedy("lr=x0.01", "a still smaller step keeps weights and outputs in range")
     if (chart.history.last("loss") or {}).get("own") == "log":
-        return (slow, start, slower, clip, fill)  # a logarithm that was written out
-    return (fill, start, slow, clip, slower)
+        return (both, floor, slow, start, slower, _LIMIT)  # a logarithm that was written out
+    if steep(chart):
+        return (floor, both, fill, slow, start, _LIMIT)
+    return (fill, start, slow, _LIMIT, slower)
 
 
 def _unlearned(chart: Chart, finding: Finding) -> Remedies:
@@ -248,10 +224,19 @@ def _unlearned(chart: Chart, finding: Finding) -> Remedies:
 
 
 def _born(chart: Chart, finding: Finding) -> Remedies:
+    start = Remedy(
+        "init=he", "weights scaled to the fan-in, without bias, fire on half of the inputs"
+    )
+    bent = Remedy(
+        "activation=elu+norm=batch:standard", "no layer falls silent, however narrow and deep"
+    )
+    if stillborn(chart) >= _LIKELY:
+        wide = Remedy("widen=64+init=he", "a wide layer is hardly ever silent as a whole")
+        return (bent, wide, start)
     return (
-        Remedy("init=he", "weights scaled to the fan-in, without bias, fire on half of the inputs"),
+        start,
         *_swap(chart, finding),
-        Remedy("activation=elu+norm=batch", "no layer falls silent, however narrow and deep"),
+        bent,
         Remedy("init=asymmetric", "one weight or bias of each unit is drawn to be positive"),
     )
 
@@ -284,23 +269,27 @@ def _causes(chart: Chart) -> list[str]:
     return [name for name, _ in count.most_common() if name not in _FOLLOWS]
 
 
-_DRIFT = Remedy("norm=batch", "whatever moves a whole unit is subtracted before it can silence it")
+_DRIFT = Remedy(
+    "norm=batch:standard", "whatever moves a whole unit is subtracted before it can silence it"
+)
 
 
 def _died(chart: Chart, finding: Finding) -> Remedies:
     slow = Remedy("lr=x0.1", "single updates no longer carry units past their threshold")
-    clip = Remedy(_clip(chart), "one large gradient cannot kill many units at once")
     swap = _swap(chart, finding)
     if next(iter(_causes(chart)), "unknown") not in ("bias-drift", "weight-drift", "input-shift"):
-        return (slow, clip, *swap, _DRIFT)
-    both = [Remedy(f"{one.treatment}+norm=batch", f"{_DRIFT.why}, and {one.why}") for one in swap]
-    return (*both, _DRIFT, *swap, slow, clip)
+        return (slow, _CLIP, *swap, _DRIFT)
+    both = [
+        Remedy(f"{one.treatment}+norm=batch:standard", f"{_DRIFT.why}, and {one.why}")
+        for one in swap
+    ]
+    return (*both, _DRIFT, *swap, slow, _CLIP)
 
 
 def _saturated(chart: Chart, finding: Finding) -> Remedies:
     shrink = Remedy("init=xavier", "weights scaled to fan-in and fan-out keep z where it bends")
     slow = Remedy("lr=x0.1", "smaller updates keep z where the activation bends")
-    norm = Remedy("norm=batch", "normalised pre-activations stay off the flat ends")
+    norm = Remedy("norm=batch:standard", "normalised pre-activations stay off the flat ends")
     swap = _swap(chart, finding)
     worst = [site.name in finding.sites[:1] for site in chart.sites]
     if (chart.readings.first("z_rms")[worst] >= _BENT).any():
@@ -310,19 +299,26 @@ def _saturated(chart: Chart, finding: Finding) -> Remedies:
 
 def _vanished(chart: Chart, finding: Finding) -> Remedies:
     return (
-        _BATCH,
         Remedy("activation=leaky_relu+init=he", "its slope does not shrink a gradient"),
+        _BATCH,
         _HE,
         Remedy("norm=layer", "z stays where the nonlinearity has a slope"),
     )
 
 
 def _collapsed(chart: Chart, finding: Finding) -> Remedies:
-    return (
-        Remedy("norm=batch", "what examples have in common is taken off"),
+    common = Remedy("norm=batch:standard", "what examples have in common is taken off")
+    remedies = (
+        common,
         Remedy("init=orthogonal", "orthogonal weights keep directions apart"),
         _LAYER,
     )
+    units = [site.units for site in chart.sites]
+    usual = int(np.median(units)) if units else 0
+    if units and min(units) <= _NECK * usual:
+        wide = Remedy(f"widen={usual}", "a narrow layer lets few directions through")
+        return (wide, *remedies)
+    return remedies
 
 
 _BY_CODE: dict[str, Prescribe] = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,41 +11,88 @@ from torch import Tensor, nn
 
 from flatline.errors import UnsupportedError
 from flatline.sense.lone import untouched
+from flatline.treatments.inputs import Arguments, of_first
 from flatline.treatments.plan import Part, Patient
+from flatline.treatments.swaps import is_activation
 
 if TYPE_CHECKING:
     from flatline.anatomy.atlas import Place
     from flatline.treatments.registry import Treatment
-    from flatline.treatments.scout import Scene
 
 #: Under this name a layer keeps the normalisation of its output.
 CHILD = "flatline_norm"
+
+
+def normalise(layer: nn.Module, args: Any, out: Tensor) -> Tensor:
+    """The forward hook of a layer."""
+    return _whole(getattr(layer, CHILD), out)
+
+
+def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    """The hook before a nonlinearity's forward pass."""
+    return of_first(lambda z: _whole(getattr(module, CHILD), z), module, args, kwargs)
+
+
+def _whole(norm: nn.Module, z: Tensor) -> Tensor:
+    """Units of linear layers lie last, of others second."""
+    if isinstance(norm, Rows):
+        flat: Tensor = norm(z.reshape(-1, z.shape[-1]))
+        return flat.reshape(z.shape)
+    whole: Tensor = norm(z)
+    return whole
+
+
+class Rows(nn.BatchNorm1d):
+    """Batch normalisation of units that lie last, whatever lies before."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a normalisation is put.
+
+    Attributes:
+        name: Name of the module that keeps it.
+        host: That module: the layer, whose output is normalised, or the nonlinearity, whose input
+            is, where something is added to what the layer makes.
+        layer: The layer.
+    """
+
+    name: str
+    host: nn.Module
+    layer: Any
+
+    @property
+    def behind(self) -> bool:
+        """Whether it stands right behind the layer."""
+        return self.host is self.layer
+
+    def add(self, norm: nn.Module) -> None:
+        """Put it there."""
+        self.host.add_module(CHILD, norm)
+        if self.behind:
+            self.host.register_forward_hook(normalise)
+        else:
+            self.host.register_forward_pre_hook(prepare, with_kwargs=True)
+
+
 _BATCH: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: nn.BatchNorm1d,
+    nn.Linear: Rows,
     nn.Conv1d: nn.BatchNorm1d,
     nn.Conv2d: nn.BatchNorm2d,
     nn.Conv3d: nn.BatchNorm3d,
 }
 
 
-def normalise(layer: nn.Module, args: Any, out: Tensor) -> Tensor:
-    """The forward hook; features of a linear layer lie last, channels second."""
-    norm = getattr(layer, CHILD)
-    if isinstance(norm, nn.BatchNorm1d) and isinstance(layer, nn.Linear):
-        flat: Tensor = norm(out.reshape(-1, out.shape[-1]))
-        return flat.reshape(out.shape)
-    whole: Tensor = norm(out)
-    return whole
-
-
 class Norm(Part):
-    """``norm=``: a layer's output is normalised; its parameters keep their names."""
+    """``norm=``: what a nonlinearity is given is normalised; parameters keep their names."""
 
     def __init__(self, treatment: Treatment) -> None:
-        self._kind: str = treatment.value
-        kept = "scaled so that the first batch comes out as before"
+        self._kind, _, start = treatment.value.partition(":")
+        self._kept = self._kind == "batch" and start != "standard"
         self.changes = f"adds a {self._kind} normalisation between layers and nonlinearities, " + (
-            kept if self._kind == "batch" else "which changes what the model computes"
+            "scaled so that the first batch comes out as before"
+            if self._kept
+            else "which changes what the model computes"
         )
 
     @torch.no_grad()
@@ -53,21 +102,20 @@ class Norm(Part):
         Raises:
             UnsupportedError: There is no place for it.
         """
-        scene = patient.look()
-        layers = _layers(patient, scene)
-        if not layers:
+        spots = _spots(patient)
+        if not spots:
             raise UnsupportedError(
                 "expected a nonlinearity right behind a linear or convolutional layer without "
                 "a normalisation, found none; leave this treatment out"
             )
-        moments = _moments(patient, layers) if self._kind == "batch" else {}
-        for name, layer in layers.items():
-            norm = self._make(layer, moments.get(name))
+        moments = _moments(patient, spots) if self._kind == "batch" else {}
+        for spot in spots:
+            layer = spot.layer
+            norm = self._make(layer, moments.get(spot.name))
             norm.to(layer.weight.device, layer.weight.dtype).train(layer.training)
-            layer.add_module(CHILD, norm)
-            layer.register_forward_hook(normalise)
+            spot.add(norm)
             added: dict[str, Tensor] = {
-                f"{name}.{CHILD}.{key}": p for key, p in norm.named_parameters()
+                f"{spot.name}.{CHILD}.{key}": p for key, p in norm.named_parameters()
             }
             patient.adopt(added, layer.weight if layer.bias is None else layer.bias)
 
@@ -79,24 +127,31 @@ class Norm(Part):
         mean, variance = moments
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
-        norm.bias.copy_(mean)
-        norm.weight.copy_((variance + norm.eps).sqrt())
+        if self._kept:
+            norm.bias.copy_(mean)
+            norm.weight.copy_((variance + norm.eps).sqrt())
         made: nn.Module = norm
         return made
 
 
-def _layers(patient: Patient, scene: Scene) -> dict[str, Any]:
-    """The layers to treat, by name; says which are left as they are."""
+def _spots(patient: Patient) -> list[Spot]:
+    """Where normalisations go; says before which nonlinearities none does."""
+    scene = patient.look()
     modules = {scene.names.module(one): one for one in patient.model.modules()}
-    found: dict[str, Any] = {}
-    for place in dict.fromkeys(place for place, _ in scene.sites):
+    runs = Counter(stack[-1] for _, stack in scene.sites if stack)
+    found: dict[str, Spot] = {}
+    for place, stack in scene.sites:
         layer = modules.get(place.name.partition("#")[0])
+        host = stack[-1] if place.mixed and stack else layer
         why = _cannot(place, layer)
-        if why:
+        if not why and place.mixed and not (host and is_activation(host) and runs[host] == 1):
+            why = "something is added to what the layer makes"
+        name = "" if host is None else scene.names.module(host)
+        if why or host is None or not name:
             patient.say(f"no normalisation is added before {place.name}'s nonlinearity: {why}")
         else:
-            found[place.name.partition("#")[0]] = layer
-    return found
+            found[name] = Spot(name, host, layer)
+    return list(found.values())
 
 
 def _cannot(place: Place, layer: Any) -> str:
@@ -104,24 +159,26 @@ def _cannot(place: Place, layer: Any) -> str:
     if not any(isinstance(layer, kind) for kind in _BATCH):
         return "it does not read the output of a linear or convolutional layer"
     own = {id(parameter) for parameter in layer.parameters(recurse=False)}
-    if place.mixed or any(id(feed.parameter) not in own for feed in place.feeds):
+    if any(id(feed.parameter) not in own for feed in place.feeds):
         return "more than one layer makes what it reads"
     if place.units != len(layer.weight):
         return "it reads only a part of the layer's output"
     return ""
 
 
-def _moments(patient: Patient, layers: dict[str, Any]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Mean and variance of each unit's pre-activation over the first batch."""
-    outputs: dict[str, list[Tensor]] = {name: [] for name in layers}
+def _moments(patient: Patient, spots: list[Spot]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and variance of what is to be normalised, unit by unit, over the first batch."""
+    outputs: dict[str, list[Tensor]] = {spot.name: [] for spot in spots}
 
-    def keep(name: str, layer: nn.Module, out: Tensor) -> None:
-        units = out if isinstance(layer, nn.Linear) else out.movedim(1, -1)
-        outputs[name].append(units.reshape(-1, units.shape[-1]).double())
+    def keep(spot: Spot, z: Tensor) -> None:
+        units = z if isinstance(spot.layer, nn.Linear) else z.movedim(1, -1)
+        outputs[spot.name].append(units.reshape(-1, units.shape[-1]).double())
 
     hooks = [
-        layer.register_forward_hook(lambda one, _, out, name=name: keep(name, one, out))
-        for name, layer in layers.items()
+        spot.host.register_forward_hook(
+            lambda host, args, out, spot=spot: keep(spot, out if spot.behind else args[0])
+        )
+        for spot in spots
     ]
     try:
         with untouched(patient.model), torch.no_grad():

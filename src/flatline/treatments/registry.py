@@ -94,7 +94,7 @@ def _factor(text: str) -> float:
     return _number(text[1:])
 
 
-def _steps(text: str) -> int:
+def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise ValueError(text)
     return int(text)
@@ -108,6 +108,7 @@ def _decay(text: str) -> float:
 _INIT = ("he", "xavier", "lsuv", "orthogonal", "asymmetric")
 _ACTIVATIONS = ("leaky_relu", "prelu", "elu", "gelu", "silu")
 _BENDS = ("relu", "leaky_relu", "elu", "gelu", "silu")
+_NORMS = ("batch", "layer", "batch:standard")
 _OUTPUTS = ("identity", "sigmoid", "softmax", "log_softmax", "squeeze")
 
 #: In the order in which they are carried out, whatever the order in which they were given: what
@@ -145,6 +146,16 @@ METHODS = (
         "flatline.treatments.swaps",
     ),
     Method(
+        "floor",
+        "LEAST",
+        ("1e-12",),
+        _number,
+        ("non-finite",),
+        "Goodfellow et al. 2016, section 4.1: underflow, and the logarithm of 0",
+        "it changes nothing where the program calls neither torch.log nor torch.sqrt",
+        "flatline.treatments.floor",
+    ),
+    Method(
         "nan_to_num",
         "input",
         ("input",),
@@ -165,6 +176,16 @@ METHODS = (
         "flatline.treatments.inputs",
     ),
     Method(
+        "widen",
+        "UNITS",
+        ("64",),
+        _count,
+        ("rank-collapse",),
+        "Chen et al. 2016 (Net2Net): wider layers that compute the same",
+        "the weights were trained already, or more than the next layers depends on the width",
+        "flatline.treatments.widen",
+    ),
+    Method(
         "init",
         "|".join(_INIT),
         _INIT,
@@ -180,9 +201,9 @@ METHODS = (
     ),
     Method(
         "norm",
-        "batch|layer",
-        ("batch", "layer"),
-        _one_of("batch", "layer"),
+        "|".join(_NORMS),
+        _NORMS,
+        _one_of(*_NORMS),
         (
             *("vanishing-gradient", "saturation", "unscaled-input", "init-too-small"),
             *("init-too-large", "dying-relu", "rank-collapse"),
@@ -248,7 +269,7 @@ METHODS = (
         "warmup",
         "STEPS",
         ("100",),
-        _steps,
+        _count,
         ("learning-rate-too-high", "dying-relu"),
         "Goyal et al. 2017",
         "the optimizer has no learning rate",

@@ -23,7 +23,8 @@ class Spike:
         step: When.
         ratio: How high, in medians of the steps before.
         what: ``"gradient"`` or ``"loss"``.
-        losses: How many losses stood out so and lay above that of the beginning.
+        losses: How many losses stood out so, with their gradients, and lay above that of the
+            beginning. A gradient that was clipped moves the weights no more than others.
     """
 
     step: int
@@ -45,6 +46,6 @@ def spike(chart: Chart) -> Spike | None:
         hit = np.flatnonzero(ratio >= limits.exploding_ratio)
         if len(hit):
             height = float(ratio[hit[0] : hit[0] + WAKE].max())
-            losses = int(np.count_nonzero(loss >= limits.exploding_ratio))
+            losses = int(np.count_nonzero(np.minimum(loss, gradient) >= limits.exploding_ratio))
             return Spike(int(steps.step[hit[0]]), height, what, losses)
     return None

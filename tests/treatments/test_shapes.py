@@ -1,0 +1,213 @@
+"""Treatments that change how wide a model is, what it is scaled to, and where functions end."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+import flatline
+from flatline.errors import UnsupportedError
+
+X = torch.randn(32, 6, generator=torch.Generator().manual_seed(5))
+
+
+class Averaged(nn.Module):
+    """A layer whose output the average over the batch is added to."""
+
+    def __init__(self, inner) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        h = self.inner(x)
+        return 0.05 * h + 0.95 * h.mean(0, keepdim=True)
+
+
+class Views(nn.Module):
+    """Depends on the width of its layer in a place where no parameter says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x)).reshape(-1, 2, 2).flatten(1))
+
+
+def pinched():
+    return nn.Sequential(
+        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 1), nn.ReLU(), nn.Linear(1, 16), nn.ReLU(),
+        nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+def treated(make, *treatments, x=X):
+    torch.manual_seed(1)
+    model = make()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    flatline.treat(model, optimizer, *treatments, batches=[x])
+    return model, optimizer
+
+
+def fresh(make):
+    torch.manual_seed(1)
+    return make()
+
+
+def test_a_wider_layer_computes_the_same_and_its_new_units_are_trained():
+    model, optimizer = treated(pinched, "widen=8")
+
+    assert torch.allclose(model(X), fresh(pinched)(X), atol=1e-6)
+    assert [tuple(p.shape) for p in model.parameters() if p.ndim > 1] == [
+        *((16, 6), (8, 16), (16, 8), (3, 16))
+    ]
+    assert (model[2].out_features, model[4].in_features) == (8, 8)
+    assert torch.equal(model[4].weight[:, 1:], torch.zeros(16, 7))
+    assert len({tuple(row) for row in model[2].weight.tolist()}) == 8
+    before = copy.deepcopy(model.state_dict())
+    for _ in range(2):  # in the first step nothing reads the new units
+        optimizer.zero_grad()
+        model(X).square().sum().backward()
+        optimizer.step()
+    moved = (model[2].weight - before["2.weight"]).abs().sum(1) > 0
+    assert moved.sum() >= 3  # about half of them are silent on any input, as ReLU units are
+    assert (model[4].weight[:, 1:] != 0).any()
+
+
+def test_widening_draws_nothing_of_the_programs_and_leaves_the_old_weights():
+    model, _ = treated(pinched, "widen=8")
+    drawn = torch.rand(3)
+
+    old = fresh(pinched)
+    assert torch.equal(torch.rand(3), drawn)
+    assert torch.equal(model[2].weight[:1], old[2].weight)
+    assert torch.equal(model[4].weight[:, :1], old[4].weight)
+    for name in ("0.weight", "0.bias", "4.bias", "6.weight", "6.bias"):
+        assert torch.equal(model.state_dict()[name], old.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), "fewer than 4 units"),
+        (lambda: nn.Sequential(nn.Linear(6, 2), nn.Tanh()), "that read it, found none"),
+        (Views, "found that with more units mat1"),
+        (
+            lambda: nn.Sequential(nn.Linear(6, 2), nn.Tanh(), nn.LayerNorm(2), nn.Linear(2, 3)),
+            "found that with more units|found none",
+        ),
+    ],
+)
+def test_what_cannot_be_widened_is_refused(make, why):
+    width = 9 if make is Views else 4
+
+    model, old = fresh(make), fresh(make)
+    optimizer = torch.optim.Adam(model.parameters())
+
+    with pytest.raises(UnsupportedError, match=why):
+        flatline.treat(model, optimizer, f"widen={width}", batches=[X])
+    assert str(model) == str(old)
+    assert torch.equal(model.eval()(X), old(X))
+
+
+@pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
+def test_a_standard_normalisation_gives_units_mean_0_and_variance_1(act):
+    seen = []
+    model, _ = treated(
+        lambda: nn.Sequential(nn.Linear(6, 8), act(), nn.Linear(8, 3)), "norm=batch:standard"
+    )
+    model[1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(X)
+
+    assert torch.allclose(seen[0].mean(0), torch.zeros(8), atol=1e-6)
+    assert torch.allclose(seen[0].var(0, correction=0), torch.ones(8), atol=1e-3)
+
+
+def smoothed():
+    return nn.Sequential(Averaged(nn.Linear(6, 8)), nn.Tanh(), nn.Linear(8, 3))
+
+
+def test_what_is_added_to_a_layers_output_is_normalised_with_it():
+    model, optimizer = treated(smoothed, "norm=batch:standard")
+
+    z = Averaged.forward(model[0], X)
+    want = torch.tanh((z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt())
+    assert torch.allclose(model(X), model[2](want), atol=1e-5)
+    assert "1.flatline_norm.weight" in dict(model.named_parameters())
+    assert any(model[1].flatline_norm.weight is p for p in optimizer.param_groups[0]["params"])
+    twin = pickle.loads(pickle.dumps(model.eval()))
+    assert torch.equal(twin(X), model(X))
+
+
+def test_a_normalisation_of_a_sum_keeps_the_first_batch():
+    model, _ = treated(smoothed, "norm=batch")
+
+    assert torch.allclose(model.eval()(X), fresh(smoothed).eval()(X), atol=1e-5)
+
+
+def test_a_nonlinearity_that_runs_twice_on_sums_is_left_alone_and_named(capsys):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = Averaged(nn.Linear(6, 6)), nn.Linear(6, 6)
+            self.act, self.out = nn.ReLU(), nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.out(self.act(self.b(self.act(self.a(x)))))
+
+    model, _ = treated(Twice, "norm=batch")
+
+    assert hasattr(model.b, "flatline_norm")
+    assert not hasattr(model.act, "flatline_norm")
+    assert "before a.inner's nonlinearity: something is added to what" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps"),
+    [
+        (lambda out: -(out.softmax(-1) * 0).log().mean(), 3),
+        (lambda out: (out - out.detach()).square().sum(-1).sqrt().mean() + out.square().mean(), 3),
+        (lambda out: -torch.log(torch.relu(out - 100)).mean(), 3),
+    ],
+)
+def test_a_floor_keeps_losses_and_gradients_finite(loss, steps):
+    plain, floored = torch.log, nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(floored.parameters(), lr=0.1)
+    assert not loss(floored(X)).isfinite() or _gradient(floored, loss).isnan().any()
+    flatline.treat(floored, optimizer, "floor=1e-12")
+    for _ in range(steps):
+        optimizer.zero_grad()
+        value = loss(floored(X))
+        value.backward()
+        optimizer.step()
+
+        assert value.isfinite()
+        assert all(p.isfinite().all() for p in floored.parameters())
+    assert torch.log is plain
+
+
+def _gradient(model, loss):
+    return torch.autograd.grad(loss(model(X)), model[0].weight)[0]
+
+
+def test_a_floor_leaves_other_numbers_and_functions_outside_the_training_as_they_are():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    zero, log = torch.zeros(1), torch.Tensor.log
+    flatline.treat(model, optimizer, "floor=1e-6")
+
+    chance = model(X).softmax(-1)
+    assert torch.equal(chance.log(), log(chance))
+    assert torch.log(zero).isinf()  # no gradient is asked for
+    assert torch.log(torch.tensor(-1.0, requires_grad=True)).isnan()
+    assert torch.log(torch.tensor(torch.nan, requires_grad=True)).isnan()
+    chance.sum().backward()
+    optimizer.step()
+    assert torch.log(zero.clone().requires_grad_()).isinf()
+    with torch.no_grad():
+        model(X)
+    assert torch.log(zero.clone().requires_grad_()).isinf()
