@@ -93,3 +93,10 @@ def test_a_rate_at_which_no_treatment_shows_is_treated_with_the_main_finding(lr,
     )
 
     assert firsts(said)["born-dead"] == want
+
+
+def test_a_broadcast_loss_is_treated_before_a_small_rate():
+    written = Note(0, "loss", {**CLASSES.evidence, "broadcast": True})
+    said = found([{"update_ratio": 1e-6}] * 2, STUCK, notes=[written])
+
+    assert firsts(said)["learning-rate-too-low"] == "output=squeeze"

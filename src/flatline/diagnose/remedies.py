@@ -185,9 +185,9 @@ def _slow(chart: Chart, finding: Finding) -> Remedies:
     fast = Remedy(factor(update, "lr=x100"), "updates of a few thousandths are usual")
     early = largest_update(chart)
     if update < 0.03 * early:
-        return (Remedy("schedule=constant", "the rate no longer fades before anything is learnt"),
-                fast)  # fmt: skip
-    return (fast, Remedy("lr=x1000", "updates may be far too small"))
+        hold = Remedy("schedule=constant", "the rate no longer fades before anything is learnt")
+        return (*_shaped(chart), hold, fast)
+    return (*_shaped(chart), fast, Remedy("lr=x1000", "updates may be far too small"))
 
 
 def _not_finite(chart: Chart, finding: Finding) -> Remedies:
@@ -208,16 +208,19 @@ def _not_finite(chart: Chart, finding: Finding) -> Remedies:
 
 
 def _unlearned(chart: Chart, finding: Finding) -> Remedies:
-    note = chart.history.last("loss") or {}
-    rates = (
+    return (
+        *_shaped(chart),
         Remedy("lr=x10", "updates may be too small"),
         Remedy("lr=x0.1", "updates may jump over what is to be found"),
         _SCALED,
     )
-    if note.get("broadcast"):
-        shape = Remedy("output=squeeze", "outputs and targets of one shape are compared in pairs")
-        return (shape, *rates)
-    return rates
+
+
+def _shaped(chart: Chart) -> Remedies:
+    """What helps where each output is compared with every target."""
+    if not (chart.history.last("loss") or {}).get("broadcast"):
+        return ()
+    return (Remedy("output=squeeze", "outputs and targets of one shape are compared in pairs"),)
 
 
 # Findings about units
