@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 
@@ -22,6 +25,7 @@ from flatline.lab.registry import ORDER, chosen, registry
 from flatline.lab.results import document, remarks, rests_on
 from flatline.lab.runner import Result, run
 from flatline.launch import cli
+from page_source import Page
 
 calls: list[int] = []
 
@@ -142,6 +146,21 @@ def test_a_page_holds_every_experiment_and_escapes_what_they_say():
     assert "It is large." in text
     assert "&lt;A &amp; B&gt;" in text
     assert "<A & B>" not in text
+
+
+def test_the_browser_may_use_the_styles_of_the_page_and_nothing_else():
+    (result,) = run([TINY], range(2), folder=None)
+    source = page.render([result])
+    found = Page(source)
+    (style,) = re.findall(r"<style>(.*?)</style>", source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = found.one("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+
+    assert not [tag for tag, _, _ in found.elements if tag == "script"]
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 @given(

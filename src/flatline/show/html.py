@@ -242,6 +242,7 @@ def rules(scripts: tuple[str, ...], styles: tuple[str, ...], *, connect: bool) -
     allowed = {
         kind: " ".join(f"'sha256-{_digest(part)}'" for part in parts)
         for kind, parts in (("script-src", scripts), ("style-src", styles))
+        if parts
     }
     said = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
     if connect:
