@@ -25,6 +25,7 @@ from flatline.lab.registry import ORDER, chosen, registry
 from flatline.lab.results import document, remarks, rests_on
 from flatline.lab.runner import Result, run
 from flatline.launch import cli
+from flatline.show.plain import version
 from page_source import Page
 
 calls: list[int] = []
@@ -228,6 +229,7 @@ def test_the_commands_list_run_and_write(monkeypatch, capfd, tmp_path):
     _, written, _ = command(monkeypatch, capfd, "run", "layer", "--seeds", "2", "--json", "-")
     found = json.loads(written)
     assert (found["schema"], found["kind"]) == ("flatline/1", "lab")
+    assert found["flatline"] == json.loads(listed)["flatline"] == version()
     (one,) = found["experiments"]
     assert {*one} == {"id", "claim", "verdict", "evidence", "seconds"}
     assert one["evidence"]["seeds"] == 2
