@@ -120,6 +120,30 @@ def test_what_is_no_measurement_is_measured_anew(tmp_path, written):
     assert calls == [0, 0]
 
 
+def edited(entry):
+    """What a hand may make of a measurement that is still one by its form."""
+    numbers = entry["numbers"]
+    yield entry | {"numbers": {}}
+    yield entry | {"numbers": {"level": numbers["level"]}}
+    yield entry | {"numbers": numbers | {"level": "high"}}
+    yield entry | {"numbers": numbers | {"level": numbers["level"] + 1}}
+    yield entry | {"seconds": "long"}
+    yield {"numbers": numbers, "seconds": 0.1}
+
+
+def test_what_was_edited_is_measured_anew(tmp_path):
+    list(run([TINY], [0], folder=tmp_path))
+    (file,) = tmp_path.rglob("*.json")
+    kept = file.read_text()
+    for tried, entry in enumerate(edited(json.loads(kept)), 1):
+        file.write_text(json.dumps(entry))
+        (result,) = run([TINY], [0], folder=tmp_path)
+        assert (len(calls), result.kept) == (1 + tried, 0)
+        assert result.measurements[0]["level"] == 10.0
+    file.write_text(json.dumps(json.loads(kept), indent=4))  # laid out anew, it says the same
+    assert next(iter(run([TINY], [0], folder=tmp_path))).kept == 1
+
+
 def test_a_folder_that_holds_nothing_is_named_with_what_to_do(tmp_path):
     (tmp_path / "lab").touch()
     with pytest.raises(UsageError, match=r"found: .*; make room or make it writable, or work in"):
@@ -203,6 +227,9 @@ def command(monkeypatch, capfd, *arguments: str) -> tuple[int, str, str]:
         (["run", "cause-learning-rat"], "found 'cause-learning-rat'; did you mean cause-learning"),
         (["run", "zzz"], "flatline lab list names them"),
         (["layer"], "write: flatline lab list, or flatline lab run layer"),
+        (["layre"], "write: flatline lab list, or flatline lab run layer"),
+        (["nope"], "found 'nope'; one of: list, run\nTry: flatline lab --help"),
+        (["lsit"], "found 'lsit'; did you mean list?"),
         (["run", "--seeds", "0"], "expected a whole number of at least 1"),
     ],
 )

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 class _Lab(Commands):
     def advice(self, name: str) -> str:
-        return f"write: flatline lab list, or flatline lab run {name}"
+        from flatline.lab.registry import nearest
+
+        experiment = nearest(name)
+        if experiment is None:
+            return super().advice(name)
+        return f"write: flatline lab list, or flatline lab run {experiment}"
 
 
 @click.group(
