@@ -197,6 +197,28 @@ def test_the_page_is_made_of_the_json_document(tmp_path):
     assert "init=he+lr=x0.1 is better than the control" in text
 
 
+def beside(text: str) -> tuple[list[str], str]:
+    """Heads and legend of what stands beside the objective."""
+    part = text.split("Beside it\n")[1].split("\n\n")[0]
+    return part.splitlines()[0].split(), " ".join(part.split())
+
+
+def test_the_legend_explains_the_columns_that_are_shown_and_no_other():
+    whole = trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02))
+    without = [
+        replace(one, runs={s: replace(run, effective_rank=None) for s, run in one.runs.items()})
+        for one in whole.arms
+    ]
+    heads, legend = beside(str(replace(whole, arms=tuple(without))))
+    assert heads == ["arm", "dead", "sick", "steps", "gap"]
+    assert "rank:" not in legend
+
+    for width in (80, 32, 24):
+        heads, legend = beside(as_text(whole, width, color=False))
+        explained = [head for head in ("rank", "steps", "gap") if f"{head}: " in legend]
+        assert explained == [head for head in heads if head in ("rank", "steps", "gap")]
+
+
 def test_seeds_that_fail_alike_are_told_together():
     why = "ended with status 1: no room; its output is in seed-{}.log"
     failed = {0: why.format(0), 1: "still ran after 9 s, its time limit", 2: why.format(2)}

@@ -106,6 +106,12 @@ def _row(arm: ArmResult) -> tuple[str, ...]:
 
 
 _ASIDES = ("arm", "dead", "sick", "rank", "steps", "gap")
+#: What a head does not say by itself.
+_MEANING = {
+    "rank": "rank: effective rank, mean over sites",
+    "steps": "steps: until the control's end is reached, median",
+    "gap": "gap: validation less training",
+}
 
 
 def _asides(trial: Result, arm: ArmResult) -> tuple[str, ...]:
@@ -191,15 +197,13 @@ class _Page(Sheet):
         return said
 
     def beside(self) -> RenderableType:
-        rows = [_asides(self.trial, arm) for arm in self.trial.arms]
-        kept = [i for i in range(len(_ASIDES)) if any(row[i] for row in rows)]
-        table = self.table([_ASIDES[i] for i in kept], [[row[i] for i in kept] for row in rows])
-        meaning = (
-            "Means over seeds. rank: effective rank, mean over sites; steps: until the control's "
-            "end is reached, median"
-        )
-        gap = "; gap: validation less training" if _ASIDES.index("gap") in kept else ""
-        return self.section("Beside it", table, self.text(f"{meaning}{gap}.", "dim"))
+        every = [_asides(self.trial, arm) for arm in self.trial.arms]
+        kept = [i for i in range(len(_ASIDES)) if any(row[i] for row in every)]
+        heads, rows = [_ASIDES[i] for i in kept], [[row[i] for i in kept] for row in every]
+        shown = heads[: self.fitting(heads, rows)]
+        meanings = "; ".join(_MEANING[head] for head in shown if head in _MEANING)
+        legend = f"Means over seeds. {meanings}." if meanings else "Means over seeds."
+        return self.section("Beside it", self.table(heads, rows), self.text(legend, "dim"))
 
     def limits(self) -> RenderableType | None:
         said = [*self.reservations(), *self.trial.notes]
