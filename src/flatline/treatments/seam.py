@@ -64,7 +64,10 @@ class Seam:
         self._treated: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._told: set[str] = set()
         self._busy = False
-        self._waits = any(type(part).at_data is not Part.at_data for _, part in self._parts)
+        self._waits = any(_waits(part) for _, part in self._parts)
+        self._met = False
+        #: Whether an optimizer that it treats took a step.
+        self.stepped = False
         self._undo: list[Callable[[], object]] = []
         self._call: Patch | None = None
 
@@ -107,6 +110,13 @@ class Seam:
         self._undo = []
         self._forget_calls()
 
+    @property
+    def idle(self) -> list[Treatment]:
+        """Those that could not be carried out so far: no model was met, or no step was taken."""
+        return [
+            one for one, part in self._parts if not (self._met if _waits(part) else self.stepped)
+        ]
+
     def _await_data(self) -> None:
         if self._waits and self._call is None:
             self._call = Patch(nn.Module, "__call__", self._around_call)
@@ -145,7 +155,7 @@ class Seam:
     def _born(self, optimizer: Optimizer) -> None:
         self._optimizers.add(optimizer)
         for treatment, part in self._parts:
-            if type(part).at_data is Part.at_data:
+            if not _waits(part):
                 self._announce(treatment, part)
             self._carry_out(treatment, part.at_birth, optimizer)
 
@@ -155,6 +165,7 @@ class Seam:
         """A step begins; ``args`` are those of ``Optimizer.step``, itself the first."""
         if optimizer not in self._optimizers:
             return None
+        self.stepped = True
         for treatment, part in self._parts:
             self._carry_out(treatment, part.before_step, optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -174,9 +185,7 @@ class Seam:
     def _complete(self, optimizer: Optimizer) -> None:
         """The gradients of a step are complete."""
         if self._call is not None and self._owed(optimizer):
-            treatment = next(
-                one for one, part in self._parts if type(part).at_data is not Part.at_data
-            )
+            treatment = next(one for one, part in self._parts if _waits(part))
             self._refuse(
                 f"{treatment}: expected the model to be called as a whole, in training mode, "
                 "before its first update, found that it was not; leave this treatment out"
@@ -232,6 +241,7 @@ class Seam:
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()  # code compiled before knows nothing of hooks, and no guard asks
         self._treated.add(module)
+        self._met = True
         self._patients = [ref for ref in waiting if ref() is not module]
         if not self._patients:
             self._forget_calls()
@@ -248,7 +258,7 @@ class Seam:
             self._say,
         )
         for treatment, part in self._parts:
-            if type(part).at_data is not Part.at_data:
+            if _waits(part):
                 self._announce(treatment, part)
                 self._carry_out(treatment, part.at_data, patient)
 
@@ -282,3 +292,8 @@ class Seam:
                 f"{treatment}: expected to carry it out, found {type(error).__name__}: {error}; "
                 "leave this treatment out"
             )
+
+
+def _waits(part: Part) -> bool:
+    """Whether a treatment waits for a model's first training batch."""
+    return type(part).at_data is not Part.at_data

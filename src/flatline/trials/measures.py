@@ -22,6 +22,7 @@ from flatline.diagnose.impact import gaps, latest
 from flatline.diagnose.names import SICK
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.errors import UsageError
+from flatline.record import TRAINING, TREATMENTS
 from flatline.record.recording import Recording
 from flatline.trials.plan import LOSS
 from flatline.trials.statistics import steps_to_reach
@@ -105,8 +106,11 @@ def measure(
         thresholds: What its findings compare with.
 
     Raises:
-        UsageError: It has no such objective.
+        UsageError: It has no such objective, or was not treated as its arm.
     """
+    lost = dict(recording.lost)
+    if TREATMENTS in lost:
+        raise UsageError(lost[TREATMENTS])
     curve = _curve(recording, objective)
     found = diagnose(
         recording.sites, recording.windows, recording.ledgers, recording.history, thresholds
@@ -141,6 +145,12 @@ def _curve(recording: Recording, objective: str) -> Curve:
         steps, values = zip(*recording.metrics[objective], strict=True)
         return Curve(np.array(steps, np.int64), np.array(values, np.float64), True)
     names = ", ".join([LOSS, *recording.metrics])
+    if why := dict(recording.lost).get(TRAINING):
+        # Where a training may be watched but not as it is written, the reason says what to do.
+        advice = "" if ";" in why else "; name a program that trains, with the arguments it needs"
+        raise UsageError(
+            f"expected a program whose optimizer takes steps, found that {why}{advice}"
+        )
     if objective == LOSS:
         raise UsageError(
             "expected a loss that backward() was called on, found none; log one with "
