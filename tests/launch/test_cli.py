@@ -50,6 +50,16 @@ def test_help_names_what_the_command_writes_and_prints(command, written):
     assert said["quiet"] == f"Print no {written}, only what went wrong."
 
 
+def test_an_interrupt_while_the_commands_are_loaded_ends_without_a_traceback(twice):
+    """The package that all commands need is one that is interrupted while it is loaded."""
+    twice.write("early/click.py", "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(twice.folder / "early"), twice.env["PYTHONPATH"]])
+
+    with twice.started(*twice.flatline, "--help", env={"PYTHONPATH": path}) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (130, "", "")
+
+
 def test_help_is_quick(twice):
     def processor_seconds():
         before = os.times()
