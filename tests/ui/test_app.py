@@ -91,7 +91,9 @@ def test_runs_are_listed_newest_first_with_what_is_known_without_judging(path, s
     assert rows_of(visitor(path).get("/").text)[0][1:3] == ["failed", "…"]
 
 
-def test_the_list_counts_what_the_last_exam_found_silent_and_says_that_this_is_not_dead(path, store):
+def test_the_list_counts_what_the_last_exam_found_silent_and_says_that_this_is_not_dead(
+    path, store
+):
     stored.put(store, recordings.sick_mlp())
     page = visitor(path).get("/").text
     report = build(recordings.sick_mlp()).to_dict()
