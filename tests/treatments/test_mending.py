@@ -76,6 +76,31 @@ def test_a_loop_without_zero_grad_trains_as_one_with_it():
     assert equal(trained(*seeded(net), "zero_grad=each"), want)
 
 
+def scaled(model, optimizer, *treatments, zero=False):
+    """As :func:`trained`, under a scaler, with a loss that overflows in the second step."""
+    if treatments:
+        flatline.treat(model, optimizer, *treatments)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    for step in range(5):
+        loss = F.cross_entropy(model(X), Y)
+        scaler.scale(loss * torch.inf if step == 1 else loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if zero:
+            optimizer.zero_grad()
+    return model.state_dict() | {"scale": torch.tensor(scaler.get_scale())}
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_gradients_of_a_step_that_a_scaler_skipped_are_reset_too(optimizer):
+    want = scaled(*seeded(net, optimizer), zero=True)
+
+    assert want["scale"] == 32.0
+    assert scaled(*seeded(net, optimizer))["scale"] < 32.0  # all later steps are skipped as well
+    assert equal(scaled(*seeded(net, optimizer), "zero_grad=each"), want)
+    assert equal(scaled(*seeded(net, optimizer), "zero_grad=each", zero=True), want)
+
+
 def test_a_part_behind_detach_trains_as_one_that_is_not_cut_off():
     want = trained(*seeded(lambda: Cut(False)))
 

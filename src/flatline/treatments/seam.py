@@ -66,6 +66,8 @@ class Seam:
         self._busy = False
         self._waits = any(_waits(part) for _, part in self._parts)
         self._met = False
+        #: Whose step a scaler is about to take, or to skip.
+        self._skipped: Any = None
         #: Whether an optimizer that it treats took a step.
         self.stepped = False
         self._undo: list[Callable[[], object]] = []
@@ -81,6 +83,7 @@ class Seam:
         self._undo = [
             optimizer.register_step_pre_hook(self._before).remove,
             optimizer.register_step_post_hook(self._after).remove,
+            *(patch.remove for patch in self._scalers()),
         ]
         self._born(optimizer)
         self._await_data()
@@ -96,6 +99,7 @@ class Seam:
         patches = [
             Patch(Optimizer, "__init__", self._around_init),
             Patch(nn.Module, "load_state_dict", self._around_load),
+            *self._scalers(),
         ]
         self._undo = [
             register_optimizer_step_pre_hook(self._before).remove,
@@ -116,6 +120,12 @@ class Seam:
         return [
             one for one, part in self._parts if not (self._met if _waits(part) else self.stepped)
         ]
+
+    def _scalers(self) -> list[Patch]:
+        """What hears of steps that a scaler skips, where a treatment wants to know of them."""
+        if all(type(part).after_skip is Part.after_skip for _, part in self._parts):
+            return []
+        return [Patch(torch.amp.GradScaler, "step", self._around_scaler_step)]
 
     def _await_data(self) -> None:
         if self._waits and self._call is None:
@@ -144,6 +154,18 @@ class Seam:
 
         return load_state_dict
 
+    def _around_scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._skipped = optimizer
+            out = original(scaler, optimizer, *args, **kwargs)
+            if self._skipped is optimizer and optimizer in self._optimizers:
+                for treatment, part in self._parts:
+                    self._carry_out(treatment, part.after_skip, optimizer)
+            self._skipped = None
+            return out
+
+        return step
+
     def _around_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if not self._busy:
@@ -165,7 +187,7 @@ class Seam:
         """A step begins; ``args`` are those of ``Optimizer.step``, itself the first."""
         if optimizer not in self._optimizers:
             return None
-        self.stepped = True
+        self.stepped, self._skipped = True, None
         for treatment, part in self._parts:
             self._carry_out(treatment, part.before_step, optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
