@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+import time
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 import flatline
 from flatline.errors import UnsupportedError
+from flatline.treatments import thaw
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(5))
 Y = torch.randint(3, (32,), generator=torch.Generator().manual_seed(6))
@@ -115,6 +118,51 @@ def test_detach_outside_the_model_stays_what_it_is_also_after_a_failed_call():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         model(X[:, :2])
     assert not model(X).detach().requires_grad
+
+
+def test_replicas_that_are_called_in_threads_leave_each_the_mode_that_it_entered(monkeypatch):
+    """As under ``DataParallel``; the first that enters is the first that leaves."""
+    model, optimizer = seeded(lambda: Cut(True))
+    flatline.treat(model, optimizer, "detach=off", batches=[X])
+    inside, gone = threading.Event(), threading.Event()
+    order = []
+
+    class Noted(thaw._Attached):
+        def __enter__(self):
+            order.append(("enters", threading.current_thread().name, self))
+            return super().__enter__()
+
+        def __exit__(self, *error):
+            order.append(("leaves", threading.current_thread().name, self))
+            return super().__exit__(*error)
+
+    def first():
+        model(X)
+        gone.set()
+
+    def wait(*_):
+        if threading.current_thread().name == "first":
+            inside.wait(30)
+        else:
+            inside.set()
+            gone.wait(30)
+
+    monkeypatch.setattr(thaw, "_Attached", Noted)
+    model.back.register_forward_hook(wait)
+    threads = [threading.Thread(target=first, name="first")]
+    threads.append(threading.Thread(target=model, args=(X,), name="second"))
+    threads[0].start()
+    while not order:
+        time.sleep(0.001)
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+
+    assert [(what, name) for what, name, _ in order] == [
+        *(("enters", "first"), ("enters", "second"), ("leaves", "first"), ("leaves", "second"))
+    ]
+    assert order[0][2] is order[2][2]
+    assert order[1][2] is order[3][2]
 
 
 def test_frozen_and_forgotten_parts_train_like_the_others():
