@@ -13,6 +13,7 @@ from flatline.lab import svg
 from flatline.lab.results import bounds, remarks, rests_on, shown
 from flatline.lab.runner import Result
 from flatline.show import html
+from flatline.show.environment import environment
 from flatline.show.plain import version
 from flatline.show.text import duration
 
@@ -48,14 +49,12 @@ def _style() -> Markup:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flatline.lab"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    made = environment(
+        "flatline.lab",
+        bounds=bounds,
+        duration=duration,
+        remarks=remarks,
+        rests_on=rests_on,
+        shown=shown,
     )
-    environment.filters.update(
-        bounds=bounds, duration=duration, remarks=remarks, rests_on=rests_on, shown=shown
-    )
-    return environment.get_template("lab.html.jinja")
+    return made.get_template("lab.html.jinja")
