@@ -130,7 +130,7 @@ def objectives(name: str, seeds: int) -> list[float]:
     for seed in range(seeds):
         training = Training(run.recipe, run.seed + 1000 * seed)
         losses = np.array([training.step() for _ in range(run.steps)])
-        found.append(Curve(np.arange(len(losses)), losses, seen_nonfinite=True).end())
+        found.append(Curve(np.arange(len(losses)), losses).end())
     return found
 
 

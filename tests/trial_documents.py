@@ -64,6 +64,13 @@ def digits() -> dict[str, Any]:
         ],
         "left_out": [{"treatment": "revive=redo", "why": "it needs an optimizer with a state"}],
         "notes": ["Seeds change little: the control's runs differ by less than 1%."],
+        "next": [
+            {
+                "command": "flatline run --apply lr=x0.1 train.py --epochs 5",
+                "why": "train with the best arm",
+            },
+            {"command": "flatline report 0a391e4a08", "why": "one of its runs in full"},
+        ],
     }
 
 

@@ -13,11 +13,9 @@ result = flatline.trial(case, ["lr=x0.1"], seeds=3)
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as checkers know it; typing takes longer to load than all else here
 if TYPE_CHECKING:
     from flatline.api import Case, Monitor, examine, log
     from flatline.errors import FlatlineError, StoreError, UnsupportedError, UsageError
@@ -59,6 +57,8 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

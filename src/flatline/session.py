@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from flatline.api import Watch, current, new_facts
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
+from flatline.record import TRAINING, TREATMENTS
 from flatline.record.store import Store
 
 if TYPE_CHECKING:
     from flatline.sense.watcher import Watcher
     from flatline.show.report import Report
     from flatline.treatments.registry import Treatment
+    from flatline.treatments.seam import Seam
 
 
 #: Seconds that the process which reports waits for the others of its run.
@@ -95,6 +97,9 @@ class Session:
         self._units = units
         self._named_store = named_store
         self._world = world
+        self._seam: Seam | None = None
+        #: Which treatments a program that ended well gave no occasion for; empty where none.
+        self.untreated = ""
         self._watch = Watch(Store(store_path, create=True), facts, run_id, rank, thresholds)
         os.register_at_fork(after_in_child=current.clear)
 
@@ -109,8 +114,9 @@ class Session:
             from flatline.treatments.seam import Seam
 
             # First, so that what is watched of a step is the step as it is treated.
-            Seam(self._treatments, _say, _refuse).treat_program()
-        self._watch.spare("the training", self._attach)
+            self._seam = Seam(self._treatments, _say, _refuse)
+            self._seam.treat_program()
+        self._watch.spare(TRAINING, self._attach)
 
     def _attach(self) -> None:
         from flatline.sense.watcher import Watcher
@@ -153,6 +159,7 @@ class Session:
             return None
         watch.detach()
         watch.spare("why nothing was seen", self._explain, status)
+        watch.spare("what was not treated", self._confess, status)
         watch.close(status)
         if watch.rank != 0:
             return None
@@ -174,7 +181,23 @@ class Session:
         """Say so if there was nothing to watch."""
         unseen = _unseen(self._watch.watcher, status)
         if unseen is not None and not self._watch.failed:
-            self._watch.writer.lost("the training", unseen)
+            self._watch.writer.lost(TRAINING, unseen)
+
+    def _confess(self, status: str) -> None:
+        """Say so if a treatment was asked for and the training gave no occasion for it."""
+        idle = self._treatments if self._seam is None else self._seam.idle
+        if not idle or status != "finished":
+            return
+        why = "no optimizer trains the parameters of a torch.nn.Module"
+        if self._seam is None or not self._seam.stepped:
+            why = _unseen(self._watch.watcher, status) or "no optimizer took a step"
+        names = " and ".join(map(str, idle))
+        it = "it" if len(idle) == 1 else "them"
+        self.untreated = (
+            f"expected to apply {names}, found that {why}; take this run for one without {it}"
+        )
+        self._watch.writer.facts(treatments=[str(o) for o in self._treatments if o not in idle])
+        self._watch.writer.lost(TREATMENTS, self.untreated)
 
 
 def _name(argv: list[str]) -> str | None:

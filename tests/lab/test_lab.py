@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 
@@ -22,6 +25,8 @@ from flatline.lab.registry import ORDER, chosen, registry
 from flatline.lab.results import document, remarks, rests_on
 from flatline.lab.runner import Result, run
 from flatline.launch import cli
+from flatline.show.plain import version
+from page_source import Page
 
 calls: list[int] = []
 
@@ -115,6 +120,30 @@ def test_what_is_no_measurement_is_measured_anew(tmp_path, written):
     assert calls == [0, 0]
 
 
+def edited(entry):
+    """What a hand may make of a measurement that is still one by its form."""
+    numbers = entry["numbers"]
+    yield entry | {"numbers": {}}
+    yield entry | {"numbers": {"level": numbers["level"]}}
+    yield entry | {"numbers": numbers | {"level": "high"}}
+    yield entry | {"numbers": numbers | {"level": numbers["level"] + 1}}
+    yield entry | {"seconds": "long"}
+    yield {"numbers": numbers, "seconds": 0.1}
+
+
+def test_what_was_edited_is_measured_anew(tmp_path):
+    list(run([TINY], [0], folder=tmp_path))
+    (file,) = tmp_path.rglob("*.json")
+    kept = file.read_text()
+    for tried, entry in enumerate(edited(json.loads(kept)), 1):
+        file.write_text(json.dumps(entry))
+        (result,) = run([TINY], [0], folder=tmp_path)
+        assert (len(calls), result.kept) == (1 + tried, 0)
+        assert result.measurements[0]["level"] == 10.0
+    file.write_text(json.dumps(json.loads(kept), indent=4))  # laid out anew, it says the same
+    assert next(iter(run([TINY], [0], folder=tmp_path))).kept == 1
+
+
 def test_a_folder_that_holds_nothing_is_named_with_what_to_do(tmp_path):
     (tmp_path / "lab").touch()
     with pytest.raises(UsageError, match=r"found: .*; make room or make it writable, or work in"):
@@ -142,6 +171,21 @@ def test_a_page_holds_every_experiment_and_escapes_what_they_say():
     assert "It is large." in text
     assert "&lt;A &amp; B&gt;" in text
     assert "<A & B>" not in text
+
+
+def test_the_browser_may_use_the_styles_of_the_page_and_nothing_else():
+    (result,) = run([TINY], range(2), folder=None)
+    source = page.render([result])
+    found = Page(source)
+    (style,) = re.findall(r"<style>(.*?)</style>", source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = found.one("meta", **{"http-equiv": "Content-Security-Policy"})[0]["content"]
+
+    assert not [tag for tag, _, _ in found.elements if tag == "script"]
+    assert policy == (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 @given(
@@ -183,6 +227,9 @@ def command(monkeypatch, capfd, *arguments: str) -> tuple[int, str, str]:
         (["run", "cause-learning-rat"], "found 'cause-learning-rat'; did you mean cause-learning"),
         (["run", "zzz"], "flatline lab list names them"),
         (["layer"], "write: flatline lab list, or flatline lab run layer"),
+        (["layre"], "write: flatline lab list, or flatline lab run layer"),
+        (["nope"], "found 'nope'; one of: list, run\nTry: flatline lab --help"),
+        (["lsit"], "found 'lsit'; did you mean list?"),
         (["run", "--seeds", "0"], "expected a whole number of at least 1"),
     ],
 )
@@ -209,6 +256,7 @@ def test_the_commands_list_run_and_write(monkeypatch, capfd, tmp_path):
     _, written, _ = command(monkeypatch, capfd, "run", "layer", "--seeds", "2", "--json", "-")
     found = json.loads(written)
     assert (found["schema"], found["kind"]) == ("flatline/1", "lab")
+    assert found["flatline"] == json.loads(listed)["flatline"] == version()
     (one,) = found["experiments"]
     assert {*one} == {"id", "claim", "verdict", "evidence", "seconds"}
     assert one["evidence"]["seeds"] == 2

@@ -23,7 +23,7 @@ FAKE = Path(__file__).parent / "fake"
 ADDRESS = re.compile("0x[0-9a-f]{8,}")
 # It puts itself in place of modules of ours, which is meant for the programs that the tests start.
 collect_ignore = ["fake"]
-ENTRY_POINT = "import sys\nfrom flatline.launch.cli import main\nsys.exit(main())\n"
+ENTRY_POINT = "import sys\nfrom flatline.__main__ import main\nsys.exit(main())\n"
 
 
 def _heed_signals() -> None:

@@ -9,8 +9,10 @@ import subprocess
 import pytest
 
 from flatline.diagnose.thresholds import Thresholds
+from flatline.launch import cli
 from flatline.record.store import Store
 
+COMMAND = cli.flatline.commands
 HEAVY = {"torch", "numpy", "scipy", "rich", "jinja2", "sqlite3"}
 COMMANDS = ["run", "report", "explain", "runs", "examine", "lab"]
 
@@ -29,6 +31,33 @@ def test_help_is_short_and_light(twice, command):
     assert max(map(len, output.splitlines())) <= 80
     assert "Example: flatline " in output
     assert len(output.splitlines()) <= 32
+
+
+@pytest.mark.parametrize(
+    ("command", "written"),
+    [
+        *((name, "report") for name in ("run", "report", "examine")),
+        ("explain", "story"),
+        ("runs", "list"),
+        ("compare", "comparison"),
+        ("trial", "result"),
+    ],
+)
+def test_help_names_what_the_command_writes_and_prints(command, written):
+    said = {option.name: getattr(option, "help", None) for option in COMMAND[command].params}
+    assert said["json"] == f"Write the {written} as JSON (- for standard output)."
+    assert said.get("html") in {None, f"Write the {written} as a web page."}
+    assert said["quiet"] == f"Print no {written}, only what went wrong."
+
+
+def test_an_interrupt_while_the_commands_are_loaded_ends_without_a_traceback(twice):
+    """The package that all commands need is one that is interrupted while it is loaded."""
+    twice.write("early/click.py", "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n")
+    path = os.pathsep.join([str(twice.folder / "early"), twice.env["PYTHONPATH"]])
+
+    with twice.started(*twice.flatline, "--help", env={"PYTHONPATH": path}) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (130, "", "")
 
 
 def test_help_is_quick(twice):
@@ -74,6 +103,11 @@ def test_help_is_quick(twice):
             ["run", "--max-steps", "0", "train.py"],
             "expected a whole number of at least 1, found '0'; write for example --max-steps 100",
             id="steps 0",
+        ),
+        pytest.param(
+            ["trial", "--jobs", "0", "train.py"],
+            f"found '0'; write for example --jobs {os.cpu_count() or 1}\n",
+            id="no jobs",
         ),
         pytest.param(
             ["run", "--max-steps", "9" * 5000, "train.py"],

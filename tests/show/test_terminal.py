@@ -57,6 +57,18 @@ def test_every_report_fits_its_width(name, width):
     assert not any(line.endswith(" ") for line in text.split("\n"))
 
 
+@pytest.mark.parametrize("width", [20, 24, 28, 40, 80])
+def test_the_legend_of_costs_explains_the_columns_that_are_shown(width):
+    lines = render(build(recordings.sick_mlp()), width).split("\n")
+    part = lines[lines.index("What it costs") + 1 :]
+    heads = part[0].split()
+    legend = " ".join(" ".join(part[: part.index("")]).split())
+
+    explained = [head for head in ("live", "rank", "update") if f"{head}: " in legend]
+    assert explained == heads
+    assert (len(heads) < 3) == (width < 27)
+
+
 @st.composite
 def reports(draw: st.DrawFn) -> Report:
     """Any report, consistent or not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,9 +17,11 @@ from rich.console import Console
 from flatline.show.progress import Board, line, summary
 from flatline.show.sheet import as_text
 from flatline.show.trial import Trial, headline, show
+from flatline.show.trial_page import trial_html
 from flatline.trials.measures import Curve, Measures
 from flatline.trials.progress import Cell, Progress
 from flatline.trials.result import ArmResult, Result, ranked, remarks
+from page_source import Page
 
 STEPS = 200
 
@@ -140,6 +143,30 @@ def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
     )
 
 
+def test_terminal_json_and_page_say_the_same_steps_with_the_store_they_are_about():
+    best = rich_trial()
+    commands = [step["command"] for step in best.to_dict()["next"]]
+
+    assert commands == [
+        "flatline run --store 'runs of mine.db' --apply init=he --apply lr=x0.1 train.py "
+        "--epochs 5",
+        'flatline.treat(model, optimizer, "init=he", "lr=x0.1")',
+        "flatline report --store 'runs of mine.db' init0",
+    ]
+    assert [said for _, said in Page(trial_html(best.to_dict())).all("code")] == commands
+    assert " ".join(commands[0].split()) in " ".join(str(best).split())
+
+
+def test_a_program_that_no_terminal_shows_as_it_is_leaves_no_command_to_copy():
+    hidden = trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02), program=shlex.join(["a\x1b[2J.py"]))
+
+    assert "flatline run" not in str(hidden)
+    assert [step["command"] for step in hidden.to_dict()["next"]] == [
+        'flatline.treat(model, optimizer, "lr=x0.1")',
+        "flatline report lr=x0",
+    ]
+
+
 def test_a_trial_without_a_program_has_its_best_arm_in_python_alone():
     said = str(trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02), program=""))
     assert "# in the program, the best arm" in said
@@ -168,6 +195,28 @@ def test_the_page_is_made_of_the_json_document(tmp_path):
 
     assert (tmp_path / "trial.html").read_text("utf-8") == text
     assert "init=he+lr=x0.1 is better than the control" in text
+
+
+def beside(text: str) -> tuple[list[str], str]:
+    """Heads and legend of what stands beside the objective."""
+    part = text.split("Beside it\n")[1].split("\n\n")[0]
+    return part.splitlines()[0].split(), " ".join(part.split())
+
+
+def test_the_legend_explains_the_columns_that_are_shown_and_no_other():
+    whole = trial(arm("lr=x0.1", (0.25, 0.5, 0.7), 0.02))
+    without = [
+        replace(one, runs={s: replace(run, effective_rank=None) for s, run in one.runs.items()})
+        for one in whole.arms
+    ]
+    heads, legend = beside(str(replace(whole, arms=tuple(without))))
+    assert heads == ["arm", "dead", "sick", "steps", "gap"]
+    assert "rank:" not in legend
+
+    for width in (80, 32, 24):
+        heads, legend = beside(as_text(whole, width, color=False))
+        explained = [head for head in ("rank", "steps", "gap") if f"{head}: " in legend]
+        assert explained == [head for head in heads if head in ("rank", "steps", "gap")]
 
 
 def test_seeds_that_fail_alike_are_told_together():

@@ -184,3 +184,51 @@ def test_what_is_refused_in_the_midst_of_a_forward_pass_ends_as_any_refusal(tmp_
     assert "expected a model whose output is one tensor in training" in said
     assert "Traceback" not in said
     assert report["run"]["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("source", "done", "why"),
+    [
+        ("    print('done')\n", [], "the program never imported torch"),
+        (
+            MODEL + OPTIMIZER + "    model(data[0]).sum().backward()\n",
+            ["init=he"],
+            "an optimizer was made, but the program ended before its first step",
+        ),
+        (
+            """
+    import torch
+    weights = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weights], lr=0.1)
+    weights.square().sum().backward()
+    optimizer.step()
+""",
+            ["lr=x0.5"],
+            "no optimizer trains the parameters of a torch.nn.Module",
+        ),
+    ],
+    ids=["no torch", "no step", "no module"],
+)
+def test_what_was_never_carried_out_is_said_even_when_quiet(tmp_path, source, done, why):
+    status, said, report = run(
+        tmp_path, source, "--quiet", "--apply", "lr=x0.5", "--apply", "init=he"
+    )
+
+    left_out = [one for one in ("init=he", "lr=x0.5") if one not in done]
+    it = "it" if len(left_out) == 1 else "them"
+    sentence = (
+        f"expected to apply {' and '.join(left_out)}, found that {why}; take this run for one "
+        f"without {it}"
+    )
+    assert status == 0, said
+    assert said.count(sentence) == 1
+    assert report["run"]["treatments"] == done
+    assert {"what": "the treatments", "why": sentence} in report["lost"]
+
+
+def test_a_program_that_fails_before_it_trains_is_not_called_untreated_as_well(tmp_path):
+    status, said, report = run(tmp_path, "    raise SystemExit(3)\n", "--apply", "lr=x0.5")
+
+    assert status == 3
+    assert "expected to apply" not in said
+    assert report["run"]["treatments"] == ["lr=x0.5"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
+import time
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 
 import flatline
 from flatline.errors import UnsupportedError
+from flatline.treatments import thaw
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(5))
 Y = torch.randint(3, (32,), generator=torch.Generator().manual_seed(6))
@@ -76,6 +79,31 @@ def test_a_loop_without_zero_grad_trains_as_one_with_it():
     assert equal(trained(*seeded(net), "zero_grad=each"), want)
 
 
+def scaled(model, optimizer, *treatments, zero=False):
+    """As :func:`trained`, under a scaler, with a loss that overflows in the second step."""
+    if treatments:
+        flatline.treat(model, optimizer, *treatments)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    for step in range(5):
+        loss = F.cross_entropy(model(X), Y)
+        scaler.scale(loss * torch.inf if step == 1 else loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        if zero:
+            optimizer.zero_grad()
+    return model.state_dict() | {"scale": torch.tensor(scaler.get_scale())}
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_gradients_of_a_step_that_a_scaler_skipped_are_reset_too(optimizer):
+    want = scaled(*seeded(net, optimizer), zero=True)
+
+    assert want["scale"] == 32.0
+    assert scaled(*seeded(net, optimizer))["scale"] < 32.0  # all later steps are skipped as well
+    assert equal(scaled(*seeded(net, optimizer), "zero_grad=each"), want)
+    assert equal(scaled(*seeded(net, optimizer), "zero_grad=each", zero=True), want)
+
+
 def test_a_part_behind_detach_trains_as_one_that_is_not_cut_off():
     want = trained(*seeded(lambda: Cut(False)))
 
@@ -90,6 +118,51 @@ def test_detach_outside_the_model_stays_what_it_is_also_after_a_failed_call():
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         model(X[:, :2])
     assert not model(X).detach().requires_grad
+
+
+def test_replicas_that_are_called_in_threads_leave_each_the_mode_that_it_entered(monkeypatch):
+    """As under ``DataParallel``; the first that enters is the first that leaves."""
+    model, optimizer = seeded(lambda: Cut(True))
+    flatline.treat(model, optimizer, "detach=off", batches=[X])
+    inside, gone = threading.Event(), threading.Event()
+    order = []
+
+    class Noted(thaw._Attached):
+        def __enter__(self):
+            order.append(("enters", threading.current_thread().name, self))
+            return super().__enter__()
+
+        def __exit__(self, *error):
+            order.append(("leaves", threading.current_thread().name, self))
+            return super().__exit__(*error)
+
+    def first():
+        model(X)
+        gone.set()
+
+    def wait(*_):
+        if threading.current_thread().name == "first":
+            inside.wait(30)
+        else:
+            inside.set()
+            gone.wait(30)
+
+    monkeypatch.setattr(thaw, "_Attached", Noted)
+    model.back.register_forward_hook(wait)
+    threads = [threading.Thread(target=first, name="first")]
+    threads.append(threading.Thread(target=model, args=(X,), name="second"))
+    threads[0].start()
+    while not order:
+        time.sleep(0.001)
+    threads[1].start()
+    for thread in threads:
+        thread.join(60)
+
+    assert [(what, name) for what, name, _ in order] == [
+        *(("enters", "first"), ("enters", "second"), ("leaves", "first"), ("leaves", "second"))
+    ]
+    assert order[0][2] is order[2][2]
+    assert order[1][2] is order[3][2]
 
 
 def test_frozen_and_forgotten_parts_train_like_the_others():

@@ -139,6 +139,8 @@ def test_a_prescription_can_be_typed_as_it_is():
     call = ast.parse(said["code"], mode="eval").body
     assert ast.literal_eval(call.args[2]) == "clip=norm:1.0"
     assert prescription("dropout=0.5", ["train.py"]) == {}
+    elsewhere = shlex.split(prescription("lr=x0.1", ["train.py"], "my runs.db")["command"])
+    assert elsewhere == ["flatline", "run", "--store", "my runs.db", *elsewhere[4:]]
 
 
 def test_treatments_that_belong_together_are_applied_together():

@@ -416,6 +416,42 @@ def test_what_does_not_apply_is_refused(model, treatment, message):
         flatline.treat(model, optimizer, treatment, batches=[x])
 
 
+def test_what_was_refused_does_not_act_all_the_same():
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    model = nn.Module()
+    model.p = parameter
+    with pytest.raises(UnsupportedError):
+        flatline.treat(model, optimizer, "lr=x0.1", "norm=batch", batches=[torch.ones(2, 3)])
+
+    parameter.grad = torch.ones(1)
+    optimizer.step()
+    assert parameter.item() == -1.0
+
+
+@pytest.mark.parametrize(
+    ("factor", "dtype"),
+    [("1e308", torch.float32), ("1e40", torch.bfloat16), ("1e6", torch.float16)],
+)
+def test_a_rate_that_no_parameter_can_hold_is_refused_with_the_factors_that_can(factor, dtype):
+    model = nn.Linear(2, 2, dtype=dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(UnsupportedError, match=r"found 0\.1 times 1e") as no:
+        flatline.treat(model, optimizer, f"lr=x{factor}")
+    _, most = str(no.value).split("give a factor above 0 and at most ")
+
+    flatline.treat(model, optimizer, f"lr=x{most}")
+    model.weight.grad = torch.zeros_like(model.weight)
+    optimizer.step()
+    assert model.weight.isfinite().all()
+    assert float(most) * 0.1 > 0.98 * torch.finfo(dtype).max
+
+
+def test_a_rate_may_be_as_large_as_parameters_can_hold():
+    model = nn.Linear(2, 2, dtype=torch.float64)
+    flatline.treat(model, torch.optim.SGD(model.parameters(), lr=0.1), "lr=x1e308")
+
+
 def test_wrong_calls_are_refused():
     model, optimizer = build()
     with pytest.raises(UsageError, match="did you mean init=he"):

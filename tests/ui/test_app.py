@@ -91,6 +91,19 @@ def test_runs_are_listed_newest_first_with_what_is_known_without_judging(path, s
     assert rows_of(visitor(path).get("/").text)[0][1:3] == ["failed", "…"]
 
 
+def test_the_list_counts_what_the_last_exam_found_silent_and_says_that_this_is_not_dead(
+    path, store
+):
+    stored.put(store, recordings.sick_mlp())
+    page = visitor(path).get("/").text
+    report = build(recordings.sick_mlp()).to_dict()
+    silent = sum(report["exams"][-1]["silent"])
+    place = re.findall(r'role="columnheader">(.*?)<', page).index("found silent")
+
+    assert rows_of(page)[0][place] == f"{silent} of {sum(s['units'] for s in report['sites'])}"
+    assert "fired on no example of the run's last exam" in page
+
+
 def test_a_verdict_is_that_of_the_report_and_shows_in_the_list_from_then_on(path, store):
     for name in ("tiny", "healthy_mlp", "empty"):
         stored.put(store, recordings.ALL[name](), name)

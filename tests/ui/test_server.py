@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import signal
 import socket
@@ -89,6 +90,20 @@ def test_no_free_port_is_an_error_that_says_so(monkeypatch):
     with closing(listen(65_535)), pytest.raises(UsageError, match=r"65535 to 65535 to be free"):
         listen(65_535)
     assert TRIES > 1
+
+
+def test_a_port_that_needs_more_rights_is_not_called_taken_and_no_other_is(monkeypatch):
+    tried = []
+
+    class Guarded(socket.socket):  # as Linux guards ports below 1024 from who is not root
+        def bind(self, address):
+            tried.append(address[1])
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Guarded)
+    with pytest.raises(UsageError, match=r"found 80: Permission denied; name one from 1024 on"):
+        listen(80)
+    assert tried == [80]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,11 @@ def registry() -> MappingProxyType[str, Experiment]:
     return MappingProxyType(found)
 
 
+def nearest(name: str) -> str | None:
+    """The id that a name is, or may be a slip of; ``None`` where it is like none."""
+    return next(iter(difflib.get_close_matches(name, ORDER, 1)), None)
+
+
 def chosen(ids: Iterable[str]) -> list[Experiment]:
     """The experiments with these ids, or all where none is given, in order.
 
@@ -60,7 +65,7 @@ def chosen(ids: Iterable[str]) -> list[Experiment]:
     """
     known, wanted = registry(), set(ids)
     for name in sorted(wanted - known.keys()):
-        close = difflib.get_close_matches(name, known, 1)
-        advice = f"did you mean {close[0]}?" if close else "flatline lab list names them"
+        close = nearest(name)
+        advice = f"did you mean {close}?" if close else "flatline lab list names them"
         raise UsageError(f"expected the id of an experiment, found {name!r}; {advice}")
     return [one for name, one in known.items() if not wanted or name in wanted]

@@ -8,6 +8,7 @@ from typing import Any
 
 from flatline.lab.experiment import Check, Experiment, Outcome
 from flatline.lab.runner import Result
+from flatline.show.plain import version
 from flatline.show.text import count, measured
 
 Row = dict[str, Any]
@@ -24,7 +25,8 @@ def document(results: Iterable[Result]) -> Row:
 
 
 def _document(experiments: list[Row]) -> Row:
-    return {"schema": "flatline/1", "kind": "lab", "experiments": experiments}
+    head = {"schema": "flatline/1", "kind": "lab", "flatline": version()}
+    return {**head, "experiments": experiments}
 
 
 def row(result: Result) -> Row:

@@ -136,7 +136,7 @@ class _Kept:
             return None
         try:
             entry: Any = json.loads(self._path(self.folder, seed).read_text("utf-8"))
-        except (OSError, ValueError):  # not there, or cut off: measured anew
+        except (OSError, ValueError):  # not there, or no JSON: measured anew
             return None
         return entry if _is_entry(entry) else None
 
@@ -147,7 +147,7 @@ class _Kept:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = path.with_suffix(f".{os.getpid()}")
-            draft.write_text(json.dumps(entry), "utf-8")
+            draft.write_text(json.dumps({**entry, "digest": _digest(entry)}), "utf-8")
             draft.replace(path)  # a run that is interrupted leaves no half of a file
         except OSError as error:
             raise UsageError(
@@ -161,12 +161,13 @@ class _Kept:
 
 
 def _is_entry(entry: Any) -> bool:
-    """Whether a file held a measurement, and not something that another program wrote there."""
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("numbers"), dict)
-        and isinstance(entry.get("seconds"), int | float)
-    )
+    """Whether a file holds a measurement as it was kept: not cut off, and not edited since."""
+    return isinstance(entry, dict) and entry.pop("digest", "") == _digest(entry)
+
+
+def _digest(entry: dict[str, Any]) -> str:
+    """Of what was measured, and of how long that took."""
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
 @cache

@@ -74,7 +74,7 @@ def _carry_out(arguments: list[str]) -> Callable[[], None] | None:
     except FlatlineError as error:
         say(str(error))
         sys.exit(error.exit_status)
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         sys.exit(INTERRUPTED)
     except OSError as error:
         _give_up(error)

@@ -16,9 +16,9 @@ from flatline.launch import options, settings
 )
 @click.argument("runs", nargs=-1, metavar="RUN RUN...")
 @options.store_option
-@options.json_option
-@options.html_option("runs")
-@options.quiet_option
+@options.json_option("comparison")
+@options.html_option("comparison")
+@options.quiet_option("comparison")
 def compare(
     runs: tuple[str, ...], store: Path, json: Path | None, html: Path | None, quiet: bool
 ) -> None:

@@ -14,8 +14,8 @@ from flatline.launch import options, settings
 )
 @click.argument("target", nargs=-1, metavar="[RUN] SITE[:UNIT]")
 @options.store_option
-@options.json_option
-@options.quiet_option
+@options.json_option("story")
+@options.quiet_option("story")
 def explain(target: tuple[str, ...], store: Path, json: Path | None, quiet: bool) -> None:
     """Tell when and why a unit or a site died, and what to do.
 

@@ -19,7 +19,7 @@ class Commands(click.Group):
         name = args[0]
         if name in self.commands or name.startswith("-"):
             return super().resolve_command(ctx, args)
-        raise click.UsageError(f"expected a command, found {name!r}; {self.advice(name)}")
+        raise click.UsageError(f"expected a command, found {name!r}; {self.advice(name)}", ctx)
 
     def advice(self, name: str) -> str:
         """What to write instead of an unknown command."""

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 class _Lab(Commands):
     def advice(self, name: str) -> str:
-        return f"write: flatline lab list, or flatline lab run {name}"
+        from flatline.lab.registry import nearest
+
+        experiment = nearest(name)
+        if experiment is None:
+            return super().advice(name)
+        return f"write: flatline lab list, or flatline lab run {experiment}"
 
 
 @click.group(
@@ -34,8 +39,8 @@ def lab(ctx: click.Context) -> None:
 
 
 @lab.command("list", epilog="Example: flatline lab list")
-@options.json_option
-@options.quiet_option
+@options.json_option("list")
+@options.quiet_option("list")
 def listed(json: Path | None, quiet: bool) -> None:
     """List the experiments with the claims that they test."""
     from flatline.lab.registry import chosen
@@ -60,8 +65,8 @@ def listed(json: Path | None, quiet: bool) -> None:
 @click.option(
     "--html", callback=options.output_file, metavar="FILE", help="Write a page with the plots."
 )
-@options.json_option
-@options.quiet_option
+@options.json_option("results")
+@options.quiet_option("results")
 def carried_out(
     ids: tuple[str, ...],
     seeds: int,

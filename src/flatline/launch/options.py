@@ -91,8 +91,14 @@ def percent(ctx: click.Context, param: click.Parameter, value: str) -> float:
     return share / 100
 
 
-def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
+def whole_number(
+    least: int, usual: int = 100
+) -> Callable[[click.Context, click.Parameter, str | None], int | None]:
     """Make the callback of an option that takes a whole number of at least ``least``.
+
+    Args:
+        least: The smallest number it takes.
+        usual: What an error suggests where the option has no default.
 
     Raises:
         click.BadParameter: The value is no such number.
@@ -101,18 +107,18 @@ def whole_number(least: int) -> Callable[[click.Context, click.Parameter, str | 
     def take(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
         if value is None:
             return None
+        usually = param.default if isinstance(param.default, str) else usual
         is_number = value.isascii() and value.isdecimal()
         if is_number and len(value) > DIGITS:
             raise click.BadParameter(
                 f"expected a whole number of at most {DIGITS} digits, found one of {len(value)}; "
-                f"write for example {param.opts[0]} 100"
+                f"write for example {param.opts[0]} {usually}"
             )
         if is_number and int(value) >= least:
             return int(value)
-        usual = param.default if isinstance(param.default, str) else "100"
         raise click.BadParameter(
             f"expected a whole number of at least {least}, found {value!r}; "
-            f"write for example {param.opts[0]} {usual}"
+            f"write for example {param.opts[0]} {usually}"
         )
 
     return take
@@ -141,9 +147,9 @@ def named(store: Path) -> str | None:
 def output_options(command: Command) -> Command:
     """Add ``--html``, ``--json``, ``--units`` and ``--quiet``."""
     for option in (
-        quiet_option,
+        quiet_option("report"),
         units_option,
-        json_option,
+        json_option("report"),
         html_option("report"),
     ):
         command = option(command)
@@ -157,14 +163,14 @@ def html_option(what: str) -> Callable[[Command], Command]:
     )
 
 
-def json_option(command: Command) -> Command:
-    """Add ``--json``."""
+def json_option(what: str) -> Callable[[Command], Command]:
+    """Add ``--json``, which writes ``what``."""
     return click.option(
         "--json",
         callback=output_file,
         metavar="FILE",
-        help="Write the report as JSON (- for standard output).",
-    )(command)
+        help=f"Write the {what} as JSON (- for standard output).",
+    )
 
 
 def units_option(command: Command) -> Command:
@@ -179,11 +185,9 @@ def units_option(command: Command) -> Command:
     )(command)
 
 
-def quiet_option(command: Command) -> Command:
-    """Add ``--quiet``."""
-    return click.option("--quiet", is_flag=True, help="Print no report, only what went wrong.")(
-        command
-    )
+def quiet_option(what: str) -> Callable[[Command], Command]:
+    """Add ``--quiet``, which leaves ``what`` out of the terminal."""
+    return click.option("--quiet", is_flag=True, help=f"Print no {what}, only what went wrong.")
 
 
 def say(sentence: str) -> None:

@@ -119,6 +119,8 @@ class Ending:
         report = self.session.finish(self.status)
         if report is None:
             return
+        if self.session.untreated:  # even when quiet: the result would be taken for another one
+            options.say(self.session.untreated)
         if "torch" in sys.modules:
             if not self.outputs.quiet:
                 options.show(report, on_error=True)

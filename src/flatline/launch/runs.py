@@ -11,8 +11,8 @@ from flatline.launch import options
 
 @click.command(epilog="Example: flatline runs --json -")
 @options.store_option
-@options.json_option
-@options.quiet_option
+@options.json_option("list")
+@options.quiet_option("list")
 def runs(store: Path, json: Path | None, quiet: bool) -> None:
     """List stored runs, newest first."""
     from flatline.record.store import Store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,7 +87,7 @@ def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 )
 @click.option(
     "--jobs",
-    callback=options.whole_number(1),
+    callback=options.whole_number(1, usual=os.cpu_count() or 1),
     metavar="N",
     help="Runs at once. Left out: 1, or with Ray all that it has room for.",
 )
@@ -107,9 +108,9 @@ def amount(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 @click.option("--halving", is_flag=True, help="Give up the worse half of the arms after each seed.")
 @click.option("--fresh", is_flag=True, help="Repeat runs that an earlier call has finished.")
 @options.store_option
-@options.json_option
+@options.json_option("result")
 @options.html_option("result")
-@options.quiet_option
+@options.quiet_option("result")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="SCRIPT | -m MODULE [ARGS]...")
 def trial(
     is_module: bool,

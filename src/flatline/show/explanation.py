@@ -158,7 +158,7 @@ class Explanation(Document):
                         "severity": one.severity,
                         "message": one.message,
                         "remedies": [
-                            vars(remedy) | prescription(remedy.treatment, argv)
+                            vars(remedy) | prescription(remedy.treatment, argv, self.report.store)
                             for remedy in one.remedies
                         ],
                     }

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from flatline.show import about, certain, costs, history, words
+from flatline.show.environment import environment
 from flatline.show.marks import MARKS
 from flatline.show.payload import payload
 from flatline.show.report import Report, SiteReport
@@ -138,17 +139,15 @@ def notebook(report: Report) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("flatline.show"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+    return environment(
+        "flatline.show",
+        bar=_bar,
+        named=named,
+        number=number,
+        percent=percent,
+        ranges=_ranges,
+        slug=_slug,
     )
-    environment.filters.update(
-        bar=_bar, named=named, number=number, percent=percent, ranges=_ranges, slug=_slug
-    )
-    return environment
 
 
 def _bar(site: SiteReport) -> str:
@@ -242,6 +241,7 @@ def rules(scripts: tuple[str, ...], styles: tuple[str, ...], *, connect: bool) -
     allowed = {
         kind: " ".join(f"'sha256-{_digest(part)}'" for part in parts)
         for kind, parts in (("script-src", scripts), ("style-src", styles))
+        if parts
     }
     said = ["default-src 'none'", "img-src data:", *(f"{k} {v}" for k, v in allowed.items())]
     if connect:

@@ -116,7 +116,7 @@ class Report(Page):
                 vars(one)
                 | {
                     "remedies": [
-                        vars(remedy) | prescription(remedy.treatment, argv)
+                        vars(remedy) | prescription(remedy.treatment, argv, self.store)
                         for remedy in one.remedies
                     ]
                 }

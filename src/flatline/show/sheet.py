@@ -94,15 +94,20 @@ class Sheet:
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
         """A table whose first column is to the left; columns that do not fit are left out."""
-        widths = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
-        while sum(widths) > self.width and len(widths) > 2:
-            widths.pop()
-        table = self.grid(len(widths))
+        columns = self.fitting(heads, rows)
+        table = self.grid(columns)
         table.expand = False
         for column, head in list(zip(table.columns, heads, strict=False))[1:]:
             column.justify = "right" if head else "left"
             column.ratio = None
         for row in (heads, *rows):
             style = "dim" if row is heads else ""
-            table.add_row(*(self.text(cell, style) for cell in row[: len(widths)]))
+            table.add_row(*(self.text(cell, style) for cell in row[:columns]))
         return table
+
+    def fitting(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+        """How many columns of a :meth:`table` fit; the first two are always shown."""
+        widths = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
+        while sum(widths) > self.width and len(widths) > 2:
+            widths.pop()
+        return len(widths)

@@ -211,18 +211,22 @@ class _Page(Sheet):
         sites = words.worst_sites(self.report, COSTS)
         if self.report.verdict != "healthy" and sites:
             found = costs.columns(sites)
-            said = [self.of_sites(sites, found), self.text(costs.legend(found), "dim"), *said]
+            heads, rows = self.of_sites(sites, found)
+            shown = found[: self.fitting(heads, rows) - 1]
+            said = [self.table(heads, rows), self.text(costs.legend(shown), "dim"), *said]
         if ablated := costs.ablation(sites):
             head = "Growth of the loss when live units, taken at random, give 0:"
-            said += [self.text(head), self.of_sites(sites, ablated)]
+            said += [self.text(head), self.table(*self.of_sites(sites, ablated))]
         return self.section("What it costs", *said) if said else None
 
-    def of_sites(self, sites: Sequence[SiteReport], found: Sequence[Column]) -> RenderableType:
-        """A table of numbers, a line per site."""
-        rows = zip(*(column.cells for column in found), strict=True)
+    def of_sites(
+        self, sites: Sequence[SiteReport], found: Sequence[Column]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Heads and lines of a table of numbers, a line per site."""
+        lines = zip(*(column.cells for column in found), strict=True)
         names = [self.fit(site.name, UNIT).plain for site in sites]
         heads = ["", *(column.head for column in found)]
-        return self.table(heads, [[n, *row] for n, row in zip(names, rows, strict=True)])
+        return heads, [[name, *line] for name, line in zip(names, lines, strict=True)]
 
     def certainty(self) -> RenderableType | None:
         said = certain.sentences(self.report)

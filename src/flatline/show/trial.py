@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from flatline.diagnose.impact import rises
 from flatline.show.document import Page
+from flatline.show.next_steps import next_steps
 from flatline.show.plain import plain, version
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, measured, percent
-from flatline.trials.plan import LOSS, OUTPUT, arms
+from flatline.trials.plan import LOSS, OUTPUT
 from flatline.trials.result import ArmResult, Result
 from flatline.trials.statistics import BETTER, UNDECIDED, WORSE
 
@@ -37,7 +36,8 @@ class Trial(Page, Result):
         """The JSON document; only ``None``, ``bool``, numbers, text, lists and dictionaries."""
         whole = Result.to_dict(self)
         head = {key: whole.pop(key) for key in ("schema", "kind")}
-        said: dict[str, Any] = plain({**head, "flatline": version(), **whole})
+        steps = [{"command": command, "why": why} for command, why in next_steps(self)]
+        said: dict[str, Any] = plain({**head, "flatline": version(), **whole, "next": steps})
         return said
 
     def _page(self) -> str:
@@ -106,6 +106,12 @@ def _row(arm: ArmResult) -> tuple[str, ...]:
 
 
 _ASIDES = ("arm", "dead", "sick", "rank", "steps", "gap")
+#: What a head does not say by itself.
+_MEANING = {
+    "rank": "rank: effective rank, mean over sites",
+    "steps": "steps: until the control's end is reached, median",
+    "gap": "gap: validation less training",
+}
 
 
 def _asides(trial: Result, arm: ArmResult) -> tuple[str, ...]:
@@ -191,15 +197,13 @@ class _Page(Sheet):
         return said
 
     def beside(self) -> RenderableType:
-        rows = [_asides(self.trial, arm) for arm in self.trial.arms]
-        kept = [i for i in range(len(_ASIDES)) if any(row[i] for row in rows)]
-        table = self.table([_ASIDES[i] for i in kept], [[row[i] for i in kept] for row in rows])
-        meaning = (
-            "Means over seeds. rank: effective rank, mean over sites; steps: until the control's "
-            "end is reached, median"
-        )
-        gap = "; gap: validation less training" if _ASIDES.index("gap") in kept else ""
-        return self.section("Beside it", table, self.text(f"{meaning}{gap}.", "dim"))
+        every = [_asides(self.trial, arm) for arm in self.trial.arms]
+        kept = [i for i in range(len(_ASIDES)) if any(row[i] for row in every)]
+        heads, rows = [_ASIDES[i] for i in kept], [[row[i] for i in kept] for row in every]
+        shown = heads[: self.fitting(heads, rows)]
+        meanings = "; ".join(_MEANING[head] for head in shown if head in _MEANING)
+        legend = f"Means over seeds. {meanings}." if meanings else "Means over seeds."
+        return self.section("Beside it", self.table(heads, rows), self.text(legend, "dim"))
 
     def limits(self) -> RenderableType | None:
         said = [*self.reservations(), *self.trial.notes]
@@ -217,7 +221,7 @@ class _Page(Sheet):
 
     def commands(self) -> RenderableType | None:
         lines: list[RenderableType] = []
-        for command, why in _commands(self.trial):
+        for command, why in next_steps(self.trial):
             lines += [self.text(f"# {why}", "dim"), Text(command, "cyan")]
         return self.section("Next", *lines) if lines else None
 
@@ -230,41 +234,3 @@ def _failures(arm: ArmResult) -> Iterator[tuple[str, str]]:
     for seeds in alike.values():
         noun = "seed" if len(seeds) == 1 else "seeds"
         yield f"{noun} {', '.join(map(str, seeds))}", arm.failed[seeds[0]]
-
-
-def _commands(trial: Result) -> Iterator[tuple[str, str]]:
-    """What to type next, and why."""
-    store = "" if trial.store is None else f" --store {shlex.quote(trial.store)}"
-    best = trial.best
-    if best is not None:
-        parts = [str(one) for (arm,) in [arms([best.treatment])] for one in arm.treatments]
-        applied = " ".join(f"--apply {shlex.quote(part)}" for part in parts)
-        if trial.program:
-            yield f"flatline run{store} {applied} {trial.program}", "train with the best arm"
-        treatments = ", ".join(f'"{part}"' for part in parts)
-        where = "or in the program" if trial.program else "in the program, the best arm"
-        yield f"flatline.treat(model, optimizer, {treatments})", where
-    elif trial.program and len(trial.arms) > 1:
-        yield (
-            f"flatline trial{store} {_again(trial)} {trial.program}",
-            "more seeds give narrower intervals; finished runs are kept",
-        )
-    run = next((one.run for one in (best or trial.control).runs.values() if one.run), None)
-    if run is not None and trial.program:
-        yield f"flatline report{store} {run}", "one of its runs in full"
-
-
-def _again(trial: Result) -> str:
-    """The options of the same trial with twice the seeds."""
-    words = ["--seeds", str(2 * len(trial.seeds))]
-    if trial.seeds[0]:
-        words += ["--seed-offset", str(trial.seeds[0])]
-    if trial.max_steps is not None:
-        words += ["--max-steps", str(trial.max_steps)]
-    if trial.objective != LOSS:
-        words += ["--objective", trial.objective]
-    if trial.maximise != rises(trial.objective):
-        words += ["--maximize" if trial.maximise else "--minimize"]
-    for arm in trial.arms:
-        words += [] if arm.is_control else ["--treat", arm.treatment]
-    return shlex.join(words)

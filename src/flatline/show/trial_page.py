@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +100,7 @@ def trial_html(document: Mapping[str, Any]) -> str:
         about=about,
         headline=headline(document),
         facts=_facts(document),
-        commands=_commands(document),
+        steps=document.get("next") or (),
         rows=rows,
         axis=axis,
         heads=_HEADS,
@@ -140,16 +139,6 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
     if document.get("program"):
         lines.append(clean(document["program"], 200))
     return lines
-
-
-def _commands(document: Mapping[str, Any]) -> list[str]:
-    """How to use the best arm, where there is one."""
-    program = str(document.get("program") or "SCRIPT")
-    for arm in document.get("arms") or ():
-        if arm.get("verdict") == BETTER:
-            command = f"flatline run --apply {shlex.quote(str(arm.get('treatment')))} {program}"
-            return [command] if clean(command) == command else []
-    return []
 
 
 def _reading(document: Mapping[str, Any]) -> list[str]:

@@ -212,7 +212,9 @@ def prescribed(report: Report, finding: Finding) -> list[Prescribed]:
     argv = [] if _program(report) == "SCRIPT" else list(map(str, report.run.get("argv") or ()))
     return [
         Prescribed(
-            clean(one.treatment, NAME), clean(one.why, 300), **prescription(one.treatment, argv)
+            clean(one.treatment, NAME),
+            clean(one.why, 300),
+            **prescription(one.treatment, argv, report.store),
         )
         for one in finding.remedies
     ]
@@ -385,7 +387,8 @@ def _prescribed(report: Report) -> list[tuple[str, str]]:
 def usage(report: Report, treatment: str) -> dict[str, str]:
     """Command and code that apply a treatment to what was watched; empty where there is none."""
     known = _program(report) != "SCRIPT"
-    return prescription(treatment, [str(word) for word in report.run["argv"]] if known else ())
+    argv = [str(word) for word in report.run["argv"]] if known else ()
+    return prescription(treatment, argv, report.store)
 
 
 def _program(report: Report) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from flatline.errors import UnsupportedError
 from flatline.treatments.plan import Part, Patient
 from flatline.treatments.scout import FAMILIES, Scene, family
-from flatline.treatments.swaps import IN_PLACE, is_activation, stand_in
+from flatline.treatments.swaps import Swapping, is_activation, stand_in
 
 if TYPE_CHECKING:
     from flatline.treatments.registry import Treatment
@@ -54,37 +53,12 @@ def _one(out: Any) -> Tensor:
     )
 
 
-class _Swap(TorchFunctionMode):
-    """Gives one of the calls of some functions to a module."""
-
-    def __init__(self, functions: frozenset[Any], place: int, module: nn.Module) -> None:
-        super().__init__()
-        self._functions, self._place, self._module = functions, place, module
-        self.calls = 0
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in self._functions:
-            self.calls += 1
-            if self.calls == self._place:
-                z = args[0] if args else kwargs["input"]
-                in_place = func in IN_PLACE or kwargs.get("inplace")
-                return z.copy_(self._module(z.clone())) if in_place else self._module(z)
-        return func(*args, **kwargs)
-
-
 @cache
 def _ending(kind: Any, name: str, place: int) -> type[nn.Module]:
     """A class like ``kind`` in whose forward pass a call of a nonlinearity goes to a child."""
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _Swap(FAMILIES[name], place, getattr(self, CHILD)) as swap:
+        with Swapping(FAMILIES[name], getattr(self, CHILD), place) as swap:
             out = kind.forward(self, *args, **kwargs)
         if swap.calls != place:
             raise UnsupportedError(

@@ -89,6 +89,9 @@ class Part:
     def after_step(self, optimizer: Optimizer) -> None:
         """It has stepped."""
 
+    def after_skip(self, optimizer: Optimizer) -> None:
+        """A ``GradScaler`` has skipped its step, because gradients were not finite."""
+
 
 def build(treatment: Treatment) -> Part:
     """The treatment as something that can be carried out, once."""

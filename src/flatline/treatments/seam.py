@@ -64,7 +64,12 @@ class Seam:
         self._treated: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._told: set[str] = set()
         self._busy = False
-        self._waits = any(type(part).at_data is not Part.at_data for _, part in self._parts)
+        self._waits = any(_waits(part) for _, part in self._parts)
+        self._met = False
+        #: Whose step a scaler is about to take, or to skip.
+        self._skipped: Any = None
+        #: Whether an optimizer that it treats took a step.
+        self.stepped = False
         self._undo: list[Callable[[], object]] = []
         self._call: Patch | None = None
 
@@ -78,6 +83,7 @@ class Seam:
         self._undo = [
             optimizer.register_step_pre_hook(self._before).remove,
             optimizer.register_step_post_hook(self._after).remove,
+            *(patch.remove for patch in self._scalers()),
         ]
         self._born(optimizer)
         self._await_data()
@@ -93,6 +99,7 @@ class Seam:
         patches = [
             Patch(Optimizer, "__init__", self._around_init),
             Patch(nn.Module, "load_state_dict", self._around_load),
+            *self._scalers(),
         ]
         self._undo = [
             register_optimizer_step_pre_hook(self._before).remove,
@@ -106,6 +113,19 @@ class Seam:
             undo()
         self._undo = []
         self._forget_calls()
+
+    @property
+    def idle(self) -> list[Treatment]:
+        """Those that could not be carried out so far: no model was met, or no step was taken."""
+        return [
+            one for one, part in self._parts if not (self._met if _waits(part) else self.stepped)
+        ]
+
+    def _scalers(self) -> list[Patch]:
+        """What hears of steps that a scaler skips, where a treatment wants to know of them."""
+        if all(type(part).after_skip is Part.after_skip for _, part in self._parts):
+            return []
+        return [Patch(torch.amp.GradScaler, "step", self._around_scaler_step)]
 
     def _await_data(self) -> None:
         if self._waits and self._call is None:
@@ -134,6 +154,18 @@ class Seam:
 
         return load_state_dict
 
+    def _around_scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+            self._skipped = optimizer
+            out = original(scaler, optimizer, *args, **kwargs)
+            if self._skipped is optimizer and optimizer in self._optimizers:
+                for treatment, part in self._parts:
+                    self._carry_out(treatment, part.after_skip, optimizer)
+            self._skipped = None
+            return out
+
+        return step
+
     def _around_call(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def __call__(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if not self._busy:
@@ -145,7 +177,7 @@ class Seam:
     def _born(self, optimizer: Optimizer) -> None:
         self._optimizers.add(optimizer)
         for treatment, part in self._parts:
-            if type(part).at_data is Part.at_data:
+            if not _waits(part):
                 self._announce(treatment, part)
             self._carry_out(treatment, part.at_birth, optimizer)
 
@@ -155,6 +187,7 @@ class Seam:
         """A step begins; ``args`` are those of ``Optimizer.step``, itself the first."""
         if optimizer not in self._optimizers:
             return None
+        self.stepped, self._skipped = True, None
         for treatment, part in self._parts:
             self._carry_out(treatment, part.before_step, optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -174,9 +207,7 @@ class Seam:
     def _complete(self, optimizer: Optimizer) -> None:
         """The gradients of a step are complete."""
         if self._call is not None and self._owed(optimizer):
-            treatment = next(
-                one for one, part in self._parts if type(part).at_data is not Part.at_data
-            )
+            treatment = next(one for one, part in self._parts if _waits(part))
             self._refuse(
                 f"{treatment}: expected the model to be called as a whole, in training mode, "
                 "before its first update, found that it was not; leave this treatment out"
@@ -232,6 +263,7 @@ class Seam:
         if "torch._dynamo" in sys.modules:
             torch.compiler.reset()  # code compiled before knows nothing of hooks, and no guard asks
         self._treated.add(module)
+        self._met = True
         self._patients = [ref for ref in waiting if ref() is not module]
         if not self._patients:
             self._forget_calls()
@@ -248,7 +280,7 @@ class Seam:
             self._say,
         )
         for treatment, part in self._parts:
-            if type(part).at_data is not Part.at_data:
+            if _waits(part):
                 self._announce(treatment, part)
                 self._carry_out(treatment, part.at_data, patient)
 
@@ -282,3 +314,8 @@ class Seam:
                 f"{treatment}: expected to carry it out, found {type(error).__name__}: {error}; "
                 "leave this treatment out"
             )
+
+
+def _waits(part: Part) -> bool:
+    """Whether a treatment waits for a model's first training batch."""
+    return type(part).at_data is not Part.at_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,20 @@ class Rate(_Rated):
         super().__init__()
         self._factor: float = treatment.value
         self.changes = f"multiplies the learning rate of each step by {self._factor:g}"
+
+    def at_birth(self, optimizer: torch.optim.Optimizer) -> None:
+        """Refuse a rate that is infinite in the numbers that parameters are made of."""
+        super().at_birth(optimizer)
+        for group in _groups(optimizer, "lr", "learning rate"):
+            kinds = {one.dtype for one in group["params"] if one.is_floating_point()}
+            largest = min((torch.finfo(kind).max for kind in kinds), default=math.inf)
+            rate = float(group["lr"])
+            if self._factor * rate > largest:
+                raise UnsupportedError(
+                    f"expected a learning rate of at most {largest:.3g}, which parameters can "
+                    f"hold, found {rate:g} times {self._factor:g}; give a factor above 0 and at "
+                    f"most {0.99 * largest / rate:.3g}"
+                )
 
     def rates(self, optimizer: torch.optim.Optimizer, given: list[Any]) -> list[Any]:
         """Each multiplied by the same."""

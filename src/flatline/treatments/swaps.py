@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHILD = "flatline_activation"
 
 #: Functions that write their result over their argument.
-IN_PLACE = frozenset(
+_IN_PLACE = frozenset(
     one for functions in FUNCTIONS.values() for one in functions if one.__name__.endswith("_")
 )
 _MAKE: dict[str, Callable[[], nn.Module]] = {
@@ -33,12 +33,21 @@ _MAKE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class _Swap(TorchFunctionMode):
-    """Gives calls of some functions to a module."""
+class Swapping(TorchFunctionMode):
+    """Gives calls of some functions to a module.
 
-    def __init__(self, functions: frozenset[Any], module: nn.Module) -> None:
+    Args:
+        functions: The functions.
+        module: What takes their place.
+        place: Which of their calls, counted from 1; ``None`` for all.
+    """
+
+    def __init__(
+        self, functions: frozenset[Any], module: nn.Module, place: int | None = None
+    ) -> None:
         super().__init__()
-        self._functions, self._module = functions, module
+        self._functions, self._module, self._place = functions, module, place
+        self.calls = 0
 
     def __torch_function__(
         self,
@@ -50,8 +59,11 @@ class _Swap(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in self._functions:
             return func(*args, **kwargs)
+        self.calls += 1
+        if self._place not in (None, self.calls):
+            return func(*args, **kwargs)
         z = args[0] if args else kwargs["input"]
-        if func in IN_PLACE or kwargs.get("inplace"):
+        if func in _IN_PLACE or kwargs.get("inplace"):
             # Whoever writes in place may not look at the result. The copy is for the backward pass.
             return z.copy_(self._module(z.clone()))
         return self._module(z)
@@ -63,7 +75,7 @@ def _swapping(kind: Any, activations: frozenset[str]) -> type[nn.Module]:
     functions = frozenset[Any]().union(*(FUNCTIONS[name] for name in activations))
 
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _Swap(functions, getattr(self, CHILD)):
+        with Swapping(functions, getattr(self, CHILD)):
             return kind.forward(self, *args, **kwargs)
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:

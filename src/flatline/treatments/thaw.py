@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -78,18 +79,24 @@ class _Attached(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class _UnderWay(threading.local):
+    """The modes of the calls under way; replicas of a model are called in threads of their own."""
+
+    def __init__(self) -> None:
+        self.modes: list[Any] = []
+
+
+_under_way = _UnderWay()
+
+
 def _enter(model: nn.Module, args: tuple[Any, ...]) -> None:
     mode: Any = _Attached()
     mode.__enter__()
-    _MODES.append(mode)
+    _under_way.modes.append(mode)
 
 
 def _leave(model: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-    _MODES.pop().__exit__(None, None, None)
-
-
-#: Of the calls under way.
-_MODES: list[Any] = []
+    _under_way.modes.pop().__exit__(None, None, None)
 
 
 class Attach(Part):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from flatline.errors import UnsupportedError, UsageError
+from flatline.errors import FlatlineError, UnsupportedError, UsageError
 from flatline.treatments.registry import parse_all
 from flatline.treatments.seam import Seam
 
@@ -51,12 +51,24 @@ def treat(
         if not isinstance(found, kind):
             raise UsageError(f"expected {expected}, found a {type(found).__name__}; pass it itself")
     seam = Seam(parse_all(treatments), _say, _refuse)
-    seam.treat(model, optimizer)
-    if batches is not None:
-        batch = next(iter(batches), None)
-        if batch is None:
-            raise UsageError("expected at least one batch, found none; give a list or a DataLoader")
-        seam.treat_now(model, batch)
+    try:
+        seam.treat(model, optimizer)
+        if batches is not None:
+            seam.treat_now(model, _first(batches))
+    except FlatlineError:
+        seam.remove()  # what was refused is not to act all the same
+        raise
+
+
+def _first(batches: Iterable[Any]) -> Any:
+    """The first of the batches.
+
+    Raises:
+        UsageError: There is none.
+    """
+    for batch in batches:
+        return batch
+    raise UsageError("expected at least one batch, found none; give a list or a DataLoader")
 
 
 def _say(line: str) -> None:

@@ -1,9 +1,9 @@
 """What one finished run says: its objective, and the state that it left the model in.
 
-**The training loss** of a run is the mean over the last tenth of its steps. It is what
-``backward()`` was called on, so a penalty inside the loss is part of it in every arm and the
-optimizer's weight decay in none. **A metric** that the program logs is the mean over the last tenth
-of its readings.
+**The training loss** of a run is the mean over the last tenth of its readings, one for each step
+that has a loss of its own. It is what ``backward()`` was called on, so a penalty inside the loss is
+part of it in every arm and the optimizer's weight decay in none. **A metric** that the program logs
+is the mean over the last tenth of its readings.
 
 A run has **diverged** when that is no finite number, or more than ten times the first loss: means
 over numbers that grow without bound only tell where the run was stopped.
@@ -22,11 +22,13 @@ from flatline.diagnose.impact import gaps, latest
 from flatline.diagnose.names import SICK
 from flatline.diagnose.thresholds import DEFAULT, Thresholds
 from flatline.errors import UsageError
+from flatline.record import TRAINING, TREATMENTS
 from flatline.record.recording import Recording
 from flatline.trials.plan import LOSS
 from flatline.trials.statistics import steps_to_reach
 
 Double = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
 
 #: Part of the readings, from the end, over which an objective is the mean.
 LAST = 0.1
@@ -40,13 +42,11 @@ class Curve:
 
     Attributes:
         steps: Step of each.
-        values: NaN where the loss was not finite, or was not read.
-        seen_nonfinite: Whether a loss that is not finite was seen.
+        values: What was read; not finite where the training was at no number.
     """
 
     steps: npt.NDArray[np.int64]
     values: Double
-    seen_nonfinite: bool = False
 
     @property
     def window(self) -> int:
@@ -54,12 +54,10 @@ class Curve:
         return max(1, round(len(self.values) * LAST))
 
     def end(self) -> float:
-        """The mean over the window; not finite where the run had diverged."""
+        """The mean over the window; not finite where the run had diverged, or nothing was read."""
         last = self.values[-self.window :]
-        if self.seen_nonfinite:
-            return float(last.mean())
-        read = last[~np.isnan(last)]  # a step may have had no loss of its own
-        return float(read.mean()) if len(read) else math.nan
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(last.mean()) if len(last) else math.nan
 
     def steps_to(self, goal: float, maximise: bool) -> int | None:
         """Steps until the curve, smoothed as its end, is as good as ``goal``."""
@@ -105,8 +103,11 @@ def measure(
         thresholds: What its findings compare with.
 
     Raises:
-        UsageError: It has no such objective.
+        UsageError: It has no such objective, or was not treated as its arm.
     """
+    lost = dict(recording.lost)
+    if TREATMENTS in lost:
+        raise UsageError(lost[TREATMENTS])
     curve = _curve(recording, objective)
     found = diagnose(
         recording.sites, recording.windows, recording.ledgers, recording.history, thresholds
@@ -132,15 +133,22 @@ def measure(
 
 
 def _curve(recording: Recording, objective: str) -> Curve:
-    noted = recording.history.last("nonfinite") or {}
     if objective == LOSS:
         taken = recording.steps
-        if np.isfinite(taken.loss).any() or noted.get("what") == LOSS:
-            return Curve(taken.step, taken.loss, noted.get("what") == LOSS)
+        noted = [one.step for one in recording.notes if one.kind == "nonfinite"]
+        read = ~_missing(taken.step, taken.loss, min(noted, default=None))
+        if read.any():
+            return Curve(taken.step[read], taken.loss[read])
     elif objective in recording.metrics:
         steps, values = zip(*recording.metrics[objective], strict=True)
-        return Curve(np.array(steps, np.int64), np.array(values, np.float64), True)
+        return Curve(np.array(steps, np.int64), np.array(values, np.float64))
     names = ", ".join([LOSS, *recording.metrics])
+    if why := dict(recording.lost).get(TRAINING):
+        # Where a training may be watched but not as it is written, the reason says what to do.
+        advice = "" if ";" in why else "; name a program that trains, with the arguments it needs"
+        raise UsageError(
+            f"expected a program whose optimizer takes steps, found that {why}{advice}"
+        )
     if objective == LOSS:
         raise UsageError(
             "expected a loss that backward() was called on, found none; log one with "
@@ -150,6 +158,33 @@ def _curve(recording: Recording, objective: str) -> Curve:
         f"expected the program to log {objective!r}, found {names}; name one of these, or add "
         f"flatline.log({objective!r}, value) to the program"
     )
+
+
+def _missing(steps: npt.NDArray[np.int64], loss: Double, broken: int | None) -> Bool:
+    """Where a step had no loss of its own. A loss that was NaN is stored alike: as nothing.
+
+    Args:
+        steps: Step of each loss.
+        loss: The losses.
+        broken: The first step whose loss was seen not to be finite. Before it whatever is not there
+            is missing; from it on only gaps that are no longer than those before.
+    """
+    gap = np.isnan(loss)
+    if broken is None:
+        return gap
+    early = gap & (steps < broken)
+    usual = int(_lengths(early).max(initial=0))
+    later: Bool = gap & (steps != broken) & (_lengths(gap) <= usual)
+    return early | later
+
+
+def _lengths(gap: Bool) -> npt.NDArray[np.int64]:
+    """How many neighbours in a row are in the gap that each is in; 0 outside of gaps."""
+    ends = np.flatnonzero(np.diff(gap, prepend=False, append=False)).reshape(-1, 2)
+    runs = ends[:, 1] - ends[:, 0]
+    lengths = np.zeros(len(gap), np.int64)
+    lengths[gap] = np.repeat(runs, runs)
+    return lengths
 
 
 def _share(found: Diagnosis, states: frozenset[str]) -> float | None:

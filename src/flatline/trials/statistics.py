@@ -142,10 +142,10 @@ def steps_to_reach(loss: Double, goal: float, window: int, *, maximise: bool = F
     """
     if len(loss) < window or not math.isfinite(goal):
         return None
-    means = np.lib.stride_tricks.sliding_window_view(loss, window).mean(axis=1)
     # Rounding must not keep a control from reaching its own end.
     slack = 1e-9 * abs(goal)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        means = np.lib.stride_tricks.sliding_window_view(loss, window).mean(axis=1)
         reached = means >= goal - slack if maximise else means <= goal + slack
     return int(np.argmax(reached)) + window if reached.any() else None
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from flatline.record.store import Overview
 from flatline.show import html, side_by_side
 from flatline.show.comparison import Comparison
+from flatline.show.environment import environment
 from flatline.show.plain import version
 from flatline.show.report import Report
 from flatline.show.text import clean, duration, named, number
@@ -159,15 +160,7 @@ def _render(name: str, **values: Any) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader(_ROOM),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(named=named, number=number, sentence=_sentence)
-    return environment
+    return environment(_ROOM, named=named, number=number, sentence=_sentence)
 
 
 def _sentence(error: str) -> str:

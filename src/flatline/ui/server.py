@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -40,6 +41,11 @@ def listen(port: int) -> socket.socket:
         except OSError as error:
             bound.close()
             reason = error.strerror or str(error)
+            if error.errno == errno.EACCES:
+                raise UsageError(
+                    f"expected a port that this account may listen on, found {candidate}: "
+                    f"{reason}; name one from 1024 on with --port"
+                ) from None
         else:
             return bound
     raise UsageError(

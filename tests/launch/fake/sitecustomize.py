@@ -60,6 +60,8 @@ class Report:
 
 
 class Session:
+    treated, untreated = False, ""
+
     def __init__(self, **kwargs):
         self.units = kwargs["units"]
         log("session", {key: str(value) for key, value in kwargs.items()})

@@ -1,7 +1,7 @@
 // Theme and copy buttons of a trial's page; everything else stands in its text.
 
 addThemeSwitch(() => {}, {});
-for (const code of document.querySelectorAll(".command code")) {
+for (const code of document.querySelectorAll(".commands code")) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "Copy";
