@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
+import flatline
 from flatline.sense import sample
-from flatline.sense.histogram import BINS, MOST, histograms, pack, unpack
-from flatline.sense.sample import TOTAL, UNITS, lattice, shares
+from flatline.sense.histogram import BINS, MOST, TOTAL, UNITS, histograms, pack, unpack
+from flatline.sense.sample import lattice, shares
 from watching import watched
 
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -283,6 +284,15 @@ def test_a_recurrent_module_shows_no_pre_activation():
         optimizer.step()
     assert {*memory.exams[0].vitals} == {"cell", "up"}
     assert {*memory.histograms_at[0]} == {"up"}
+
+
+def test_an_examination_draws_its_last_batch():
+    net, batches = mlp(), [data(30, 5), data(40, 5)]
+    report = flatline.examine(net, batches)
+    ((step, blob),) = report.lives.histograms["0"]
+    assert step == 0
+    with torch.no_grad():
+        check(unpack(blob), net[0](batches[-1]).double().numpy())
 
 
 def test_no_random_number_is_drawn_and_no_sample_is_kept(monkeypatch):

@@ -14,6 +14,8 @@ from flatline.sense.vitals import Bool, Float, Int
 BINS = 24
 #: Most values of a unit, so that a count fits in a byte.
 MOST = np.iinfo(np.uint8).max
+#: Units of one site, and of all sites of an exam, at most.
+UNITS, TOTAL = 256, 2_048
 #: Bytes of one unit when packed: index, both ends, values left out, counts.
 _BYTES = 4 + 4 + 4 + 1 + BINS
 

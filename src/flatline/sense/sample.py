@@ -18,10 +18,8 @@ import torch
 from torch import Tensor
 
 from flatline.anatomy.atlas import Place
-from flatline.sense.histogram import MOST
+from flatline.sense.histogram import MOST, TOTAL, UNITS
 
-#: Units of one site, and of all sites of an exam, whose values are copied at most.
-UNITS, TOTAL = 256, 2_048
 #: Width up to which whole rows are copied first, ten times as fast as element by element.
 _NARROW = 4 * UNITS
 #: A step of this share of a circle spreads any number of points evenly over it.
