@@ -103,7 +103,7 @@ def test_what_is_no_histogram_is_refused(blob):
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, MOST))
 def test_places_differ_and_examples_get_even_numbers(examples, places, number):
-    example, place = lattice(examples, places, number)
+    example, place = (part.numpy() for part in lattice(examples, places, number))
     assert len(example) == min(number, examples * places)
     assert len({*zip(example.tolist(), place.tolist(), strict=True)}) == len(example)
     assert 0 <= example.min() <= example.max() < examples
@@ -114,7 +114,7 @@ def test_places_differ_and_examples_get_even_numbers(examples, places, number):
 
 @pytest.mark.parametrize("side", [7, 16, 28, 56, 64])
 def test_rows_and_columns_of_pictures_are_met_throughout(side):
-    _, place = lattice(8, side * side, MOST)
+    place = lattice(8, side * side, MOST)[1].numpy()
     assert min(len({*(place // side).tolist()}), len({*(place % side).tolist()})) > 0.7 * side
 
 
@@ -182,7 +182,7 @@ def test_large_batches_are_counted_at_places_of_the_lattice():
     net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 100, 2))
     x = data(6, 2, 12, 12)
     found, (z,) = drawn(net, lambda: net(x).sum().backward())
-    example, place = lattice(6, 100, MOST)
+    example, place = (part.numpy() for part in lattice(6, 100, MOST))
     check(found[0]["0"], z.reshape(6, 4, 100)[example, :, place])
 
 
@@ -254,6 +254,20 @@ def test_sites_share_what_an_exam_may_keep():
     assert 0.9 * TOTAL < sum(widths) <= TOTAL
     assert max(widths[:-1]) - min(widths[:-1]) <= 1 + (TOTAL - 8) // 12 - TOTAL // 13
     check(found[0]["0"], z, found[0]["0"].units)
+
+
+def test_silent_units_keep_their_place_where_sites_share():
+    torch.manual_seed(1)
+    parts = [nn.Sequential(nn.Linear(100, 100), nn.ReLU()) for _ in range(40)]
+    net = nn.Sequential(nn.Linear(5, 100), nn.ReLU(), *parts, nn.Linear(100, 2))
+    silent = range(60, 90)
+    with torch.no_grad():
+        net[0].bias[silent] -= 50.0
+    found, (z,) = drawn(net, lambda: net(data(4, 5)).sum().backward())
+    units = found[0]["0"].units
+    assert set(silent) <= set(units.tolist())
+    assert len(units) < 60
+    check(found[0]["0"], z, units)
 
 
 def test_what_is_not_finite_is_left_out_and_counted():

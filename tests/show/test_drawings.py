@@ -67,6 +67,8 @@ def test_exams_that_drew_other_units_are_passed_over():
         (10, "first exam", "last alive"), (30, "first dead"), (40, "last exam")
     ]  # fmt: skip
     assert [one.low for one in found] == [10, 30, 40]
+    (only,) = drawings((5, [7])).of(7, -1, 0)
+    assert only.moments == ("only exam", "first dead")
     assert site.of(3) == ()
     assert Drawings([]).of(3) == ()
 

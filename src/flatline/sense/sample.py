@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,8 +24,6 @@ _NARROW = 4 * UNITS
 #: A step of this share of a circle spreads any number of points evenly over it.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
-Index = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -34,37 +31,28 @@ class Sample:
 
     Attributes:
         rows: The values, shape ``(rows, units)``, on the device.
-        units: Index of each column, the most wanted first; ``None`` where they are all units.
+        units: Index of each column, the most wanted first.
         of: How many rows there were to choose from.
     """
 
     rows: Tensor
-    units: Tensor | None
+    units: Tensor
     of: int
 
     def flat(self) -> tuple[Tensor, Tensor]:
         """Index of each column, exact for the first 2^24 units, and the values."""
-        units = self.units
-        if units is None:
-            units = torch.arange(self.rows.shape[1], device=self.rows.device)
-        return units.to(self.rows), self.rows.reshape(-1)
+        return self.units.to(self.rows), self.rows.reshape(-1)
 
     def first(self, units: int) -> Sample:
         """The most wanted units alone."""
-        if units >= self.rows.shape[1]:
-            return self
-        index = self.units
-        if index is None:
-            index = torch.from_numpy(_spread(self.rows.shape[1])[:units]).to(self.rows.device)
-            return replace(self, rows=self.rows[:, index], units=index)
-        return replace(self, rows=self.rows[:, :units], units=index[:units])
+        return replace(self, rows=self.rows[:, :units], units=self.units[:units])
 
 
 class Sampler:
     """Draws the samples of one exam."""
 
     def __init__(self) -> None:
-        self._units: dict[Place, Tensor | None] = {}
+        self._units: dict[Place, Tensor] = {}
         self._calls: Counter[Place] = Counter()
         self._kept: Counter[Place] = Counter()
 
@@ -84,17 +72,14 @@ class Sampler:
         rows = -(-MOST // self._calls[place])
         return Sample(_copied(z, rows, units), units, z.shape[0] * z.shape[1] * z.shape[3])
 
-    def _choose(self, fired: Tensor, railed: Tensor) -> Tensor | None:
+    def _choose(self, fired: Tensor, railed: Tensor) -> Tensor:
         """The units of a site to sample: silent and saturated ones, then some all over it."""
         units = fired.shape[1]
-        most = min(UNITS, max(TOTAL // (len(self._units) + 1), 1))
-        if units <= most:
-            return None
-        rank = np.empty(units, np.int64)
-        rank[_spread(units)] = np.arange(units)
+        most = min(units, UNITS, max(TOTAL // (len(self._units) + 1), 1))
         sick = (fired.sum(dim=0) == 0) | (railed.sum(dim=0) == len(railed))
-        wanted = torch.from_numpy(rank).to(fired.device) - units * sick
-        return wanted.topk(most, largest=False).indices
+        # The multiples of the step lie evenly over the site, however many; which one is each unit?
+        rank = torch.arange(units, device=fired.device) * pow(_step(units), -1, units) % units
+        return (rank - units * sick).topk(most, largest=False).indices
 
     def keep(self) -> None:
         """The calls so far count."""
@@ -105,22 +90,19 @@ class Sampler:
         self._calls = self._kept.copy()
 
 
-def _copied(z: Tensor, rows: int, units: Tensor | None) -> Tensor:
+def _copied(z: Tensor, rows: int, units: Tensor) -> Tensor:
     """Some rows of arranged values, in single precision: ``(rows, units)``."""
     examples, positions, width, inner = z.shape
-    example, place = lattice(examples, positions * inner, rows)
+    example, place = lattice(examples, positions * inner, rows, z.device)
     if inner == 1 and width <= _NARROW:
-        row = torch.from_numpy(example * positions + place).to(z.device)
-        found = z.reshape(-1, width).index_select(0, row)
-        return (found if units is None else found.index_select(1, units)).float()
-    numbers = np.stack([example, place // inner, place % inner])[:, :, None]
-    row, position, inside = torch.from_numpy(numbers).to(z.device)
-    column = torch.arange(width, device=z.device) if units is None else units
-    return z[row, position, column, inside].float()
+        found = z.reshape(-1, width).index_select(0, example * positions + place)
+        return found.index_select(1, units).float()
+    return z[example[:, None], (place // inner)[:, None], units, (place % inner)[:, None]].float()
 
 
-@lru_cache(maxsize=64)
-def lattice(examples: int, places: int, rows: int) -> tuple[Index, Index]:
+def lattice(
+    examples: int, places: int, rows: int, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Pairs of an example and a place inside it, all different: all pairs where they are few.
 
     Examples follow each other evenly. Places step by the golden section: a fixed stride through
@@ -130,22 +112,18 @@ def lattice(examples: int, places: int, rows: int) -> tuple[Index, Index]:
         examples: Number of examples.
         places: Places in each.
         rows: How many pairs at most.
+        device: Where they are made; nothing has to be copied there.
 
     Example:
         >>> [part.tolist() for part in lattice(4, 3, 4)]
         [[0, 1, 2, 3], [0, 2, 1, 0]]
     """
     number = min(rows, examples * places)
-    index = np.arange(number)
+    index = torch.arange(number, device=device)
     return index * examples // number, index * _step(places) % places
 
 
-@lru_cache(maxsize=64)
-def _spread(units: int) -> Index:
-    """All units in an order of which each beginning lies evenly over the site."""
-    return np.arange(units) * _step(units) % units
-
-
+@lru_cache(maxsize=256)
 def _step(size: int) -> int:
     """The step nearest to the golden section that meets all of ``size`` places."""
     middle = round(size * _GOLDEN)
@@ -192,5 +170,5 @@ def _thinned(rows: Tensor, number: int) -> Tensor:
     """``number`` of the rows, evenly; all where there are no more."""
     if number >= len(rows):
         return rows
-    index = torch.from_numpy(np.arange(number) * len(rows) // max(number, 1))
-    return rows[index.to(rows.device)]
+    index = torch.arange(number, device=rows.device) * len(rows) // max(number, 1)
+    return rows.index_select(0, index)

@@ -125,8 +125,15 @@ class Drawings:
             place = next((one for one in places if self._row(one, unit) is not None), None)
             if place is not None:
                 named.setdefault(place, []).append(moment)
+        for moments in named.values():
+            if moments[0] == "first exam" and moments[-1] == "last exam":
+                moments[:] = ["only exam", *moments[1:-1]]
         chosen = sorted({*named, *self._between(named, unit)})
         return tuple(self._at(place, unit, named.get(place, ())) for place in chosen)
+
+    def units(self, place: int) -> set[int]:
+        """The units that an exam drew, counted from the first one, or from the last as -1."""
+        return set(self._found(place % len(self._packed)).units.tolist())
 
     def _between(self, named: Mapping[int, object], unit: int) -> Iterable[int]:
         """Places between the first and the last, as many as are missing, evenly spaced."""

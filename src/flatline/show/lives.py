@@ -92,6 +92,11 @@ class Lives:
         life, since = int(states.last_life[unit]), int(states.since_step[unit])
         return self._drawings[site].of(unit, life, since)
 
+    def drawn_at_ends(self, site: str) -> tuple[set[int], set[int]]:
+        """The units of a site that its first and its last exam drew."""
+        drawings = self._drawings.get(site)
+        return (set(), set()) if drawings is None else (drawings.units(0), drawings.units(-1))
+
     def upstream(self, site: str) -> list[States]:
         """States of the sites whose units a site reads."""
         return [self.chart.of(name) for name in self.chart.upstream[site]]

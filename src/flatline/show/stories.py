@@ -46,19 +46,23 @@ def stories(report: Report) -> dict[str, Any]:
 
 
 def told(report: Report) -> list[tuple[str, int]]:
-    """The units whose life is told: all where they are few, else the first sick ones per site."""
+    """The units whose life is told: all where they are few, else some sick ones of each site.
+
+    Those go first whose life exams have drawn from its beginning, then those drawn at its end.
+    """
     if sum(site.units for site in report.sites) <= LIVES:
         return [(site.name, unit) for site in report.sites for unit in range(site.units)]
-    known = {site.name for site in report.sites}
-    listed = [(unit.site, unit.unit) for unit in report.units if unit.site in known]
-    each = max(LIVES // max(len({site for site, _ in listed}), 1), 1)
-    taken: dict[str, int] = {}
-    kept: list[tuple[str, int]] = []
-    for site, unit in listed:
-        taken[site] = taken.get(site, 0) + 1
-        if taken[site] <= each and len(kept) < LIVES:
-            kept.append((site, unit))
-    return kept
+    listed: dict[str, list[int]] = {site.name: [] for site in report.sites}
+    for unit in report.units:
+        if unit.site in listed:
+            listed[unit.site].append(unit.unit)
+    each = max(LIVES // max(sum(map(bool, listed.values())), 1), 1)
+    kept = []
+    for site, units in listed.items():
+        first, last = report.lives.drawn_at_ends(site) if report.lives else (set(), set())
+        units.sort(key=lambda unit: (unit not in first, unit not in last))
+        kept += [(site, unit) for unit in units[:each]]
+    return kept[:LIVES]
 
 
 class _Book:

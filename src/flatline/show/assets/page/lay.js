@@ -73,13 +73,15 @@ function ridgePlot(site, rows) {
   const ends = [low, high].filter((at) => at !== null && at >= start && at <= end);
   const flat = (from, to) =>
     drawn("rect", { class: "flat", x: x(from), y: 0, width: x(to) - x(from), height: bottom });
-  if (low !== null && low > start) plot.append(flat(start, Math.min(low, end)));
-  if (high !== null && high < end) plot.append(flat(Math.max(high, start), end));
+  const shades = [];
+  if (low !== null && low > start) shades.push(flat(start, Math.min(low, end)));
+  if (high !== null && high < end) shades.push(flat(Math.max(high, start), end));
+  plot.append(...shades);
   for (const at of ends)
     plot.append(drawn("line", { class: "end", x1: x(at), x2: x(at), y1: 0, y2: bottom + 4 }));
   rows.forEach((row, index) => plot.append(ridgeRow(row, (index + 1) * PLOT.ridge - 4, x)));
   plot.append(...axisWords([...ends, least, most], x, height));
-  return make("figure", {}, plot, make("figcaption", {}, ridgeNote(rows, word(tails))));
+  return make("figure", {}, plot, make("figcaption", {}, ridgeNote(rows, shades.length ? word(tails) : "")));
 }
 
 /**
