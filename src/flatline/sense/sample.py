@@ -66,17 +66,19 @@ class Sampler:
             railed: Whether it sat on a rail.
         """
         if place not in self._units:
-            self._units[place] = self._choose(fired, railed)
+            self._units[place] = self._choose(fired, railed, bool(place.activation.rails))
         units = self._units[place]
         self._calls[place] += 1
         rows = -(-MOST // self._calls[place])
         return Sample(_copied(z, rows, units), units, z.shape[0] * z.shape[1] * z.shape[3])
 
-    def _choose(self, fired: Tensor, railed: Tensor) -> Tensor:
+    def _choose(self, fired: Tensor, railed: Tensor, pinned: bool) -> Tensor:
         """The units of a site to sample: silent and saturated ones, then some all over it."""
         units = fired.shape[1]
         most = min(units, UNITS, max(TOTAL // (len(self._units) + 1), 1))
-        sick = (fired.sum(dim=0) == 0) | (railed.sum(dim=0) == len(railed))
+        sick = fired.sum(dim=0) == 0
+        if pinned:
+            sick |= railed.sum(dim=0) == len(railed)
         # The multiples of the step lie evenly over the site, however many; which one is each unit?
         rank = torch.arange(units, device=fired.device) * pow(_step(units), -1, units) % units
         return (rank - units * sick).topk(most, largest=False).indices
