@@ -23,6 +23,7 @@ import numpy as np
 
 from flatline.record.recording import Recording
 from flatline.record.store import Store
+from flatline.sense.histogram import MOST, TOTAL, histograms, pack
 from flatline.show.report import build
 
 from .diagnosis import recording as made_up
@@ -60,10 +61,18 @@ def demo(folder: Path) -> Recording:
 
 
 def million(folder: Path) -> Recording:
-    """A run of a million units in a hundred sites, with 200 exams."""
+    """A run of a million units in a hundred sites, with 200 exams and as many histograms as fit."""
     recording = made_up(SITES)
     kept = np.linspace(0, len(recording.exams) - 1, EXAMS).astype(int)
-    return replace(recording, exams=[recording.exams[index] for index in kept])
+    exams = [recording.exams[index] for index in kept]
+    draw = np.random.default_rng(0)
+    drawn = {}
+    for name, window in recording.windows.items():
+        units = np.flatnonzero(window.fired == 0)[: TOTAL // SITES].astype(np.int32)
+        rows = draw.normal(size=(EXAMS, MOST, len(units))).astype(np.float32)
+        packed = [pack(histograms(units, values)) for values in rows]
+        drawn[name] = [(step, blob) for (step, _), blob in zip(exams, packed, strict=True)]
+    return replace(recording, exams=exams, histograms=drawn)
 
 
 RUNS = {"demo": demo, "million": million}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from flatline import activations
 from flatline.anatomy.site import Site, Unplaced
 from flatline.record.recording import Event, Recording
+from flatline.sense.histogram import histograms, pack
 from flatline.sense.history import Autopsy, Steps
 from flatline.sense.vitals import Ledger, Vitals
 
@@ -130,11 +132,26 @@ def _measured(plan: Plan, exam: int) -> dict[str, float]:
     }
 
 
+def draw(recording: Recording, *names: str) -> Recording:
+    """The recording with histograms of 64 values of z at each exam; a death moves them below 0."""
+    shape = 2 * np.linspace(-1, 1, 64)[:, None] ** 3
+    for name in names:
+        site = next(one for one in recording.sites if one.name == name)
+        dead = recording.ledgers[name].first_silent >= 0
+        since = np.where(dead, recording.ledgers[name].last_life + 1, math.inf)
+        units = np.arange(site.units, dtype=np.int32)
+        recording.histograms[name] = [
+            (step, pack(histograms(units, shape + np.where(step >= since, -3.0, 0.5 + units / 64))))
+            for step, _ in recording.exams
+        ]
+    return recording
+
+
 def sick_mlp() -> Recording:
     """Two hidden sites: one loses units at a spike of the loss, one has some of everything."""
     at_the_spike = {unit: 125 + unit % 4 for unit in range(3, 128, 3)}
     rarely = {unit: 200 + 2 * unit for unit in (1, 31, 64)}
-    return record(
+    recording = record(
         Plan("net.0", 128, dead={**at_the_spike, 0: -1, 127: -1}),
         Plan(
             "net.2",
@@ -149,6 +166,7 @@ def sick_mlp() -> Recording:
         lost=[("validation", "no optimizer stepped between 300 and 320")],
         events=[Event(130, "net.0", "death", (3, 6, 9), {})],
     )
+    return draw(recording, "net.0", "net.2")
 
 
 def tiny() -> Recording:
@@ -181,7 +199,7 @@ def with_an_autopsy() -> Recording:
     rows = {name: np.array(numbers.get(name, [0.5])) for name in Autopsy.__dataclass_fields__}
     recording.autopsies["net.0"] = Autopsy(**rows)
     recording.events.append(Event(8, "net.0", "death", (3,), {}))
-    return recording
+    return draw(recording, "net.0")
 
 
 def healthy_mlp() -> Recording:

@@ -31,6 +31,7 @@ from flatline.sense import (
     gradients,
     guard,
     harvest,
+    histogram,
     layers,
     loaders,
     lossside,
@@ -41,6 +42,7 @@ from flatline.sense import (
     patch,
     pulse,
     roll,
+    sample,
     staff,
     stale,
     stance,
@@ -117,12 +119,14 @@ KINDS = (
     taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
     stance.Stance, RunWriter, notes.Notes, parameters.Parameters, stale.Stale, loaders.Loaders,
     lossside.LossSide, optimizers.Pull, course.Course, turns.Turns,
+    sample.Sampler, sample.Sample, histogram.Histograms,
 )  # fmt: skip
 FUNCTIONS = (
     (exam, "unseen"), (exam, "simulated"), (exam, "lay_below"), (exam, "withdraw"),
     (census, "fetch"), (census, "shifts"), (gauge, "unseen"), (harvest, "measure"),
     (harvest, "ranks"), (harvest, "concentration"), (harvest, "twins"), (producers, "of_rows"),
     (producers, "of_patches"), (gauge, "joined"),
+    (harvest, "joined"), (harvest, "histograms"), (sample, "lattice"), (histogram, "pack"),
 )  # fmt: skip
 #: Called before the program starts, where an error is the user's to see.
 BEFORE = {"RunWriter.__init__"}

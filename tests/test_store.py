@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from flatline.record import schema
 from flatline.record import writer as writer_module
 from flatline.record.recording import dump_activation, load_activation, merge_ledgers
 from flatline.record.store import Store
+from flatline.sense import histogram
 from flatline.sense.vitals import Ledger, Vitals, merge, pack
 
 RELU = activations.get("relu")
@@ -50,6 +52,11 @@ def ledger(last: list[int], first: list[int], silent: list[int], exact: bool = T
         np.array(silent, np.int64),
         np.full(len(last), exact),
     )
+
+
+def drawn(seed: int) -> histogram.Histograms:
+    values = np.random.default_rng(seed).normal(size=(9, 3)).astype(np.float32)
+    return histogram.histograms(np.arange(3, dtype=np.int32), values)
 
 
 def equal(a: Vitals | Ledger, b: Vitals | Ledger) -> bool:
@@ -186,6 +193,74 @@ def test_activations_come_back_with_their_intervals(name: str) -> None:
     for entry in fields(kept):
         if entry.name != "function":
             assert getattr(found, entry.name) == getattr(kept, entry.name)
+
+
+def test_histograms_are_read_back_by_site_and_step(store: Store) -> None:
+    writer = store.create_run({})
+    writer.anatomy([SITE], [])
+    found = [drawn(seed) for seed in range(3)]
+    for step, one in enumerate(found):
+        writer.histograms(10 * step, {"net.0": one, "no site": one})
+    writer.close("finished")
+    read = store.load(writer.id).histograms
+    assert {*read} == {"net.0"}
+    assert [step for step, _ in read["net.0"]] == [0, 10, 20]
+    for (_, blob), one in zip(read["net.0"], found, strict=True):
+        assert blob == histogram.pack(one)
+
+
+def test_of_several_ranks_the_lowest_is_heard_where_both_drew(store: Store) -> None:
+    for rank in (1, 0):
+        writer = store.create_run({"world_size": 2}, "shared", rank)
+        writer.anatomy([SITE], [])
+        writer.histograms(4, {"net.0": drawn(rank)})
+        writer.histograms(9 + rank, {"net.0": drawn(rank)})
+        writer.close("finished")
+    read = dict(store.load("shared").histograms["net.0"])
+    assert [*read] == [4, 9, 10]
+    assert read[4] == read[9] == histogram.pack(drawn(0))
+
+
+def test_so_many_exams_keep_their_histograms_evenly(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "KEPT", 4)
+    writer = store.create_run({})
+    other = store.create_run({})
+    for one in (writer, other):
+        one.anatomy([SITE], [])
+    other.histograms(1, {"net.0": drawn(0)})
+    kept = {}
+    for number in range(23):
+        writer.histograms(100 + number, {"net.0": drawn(number)})
+        writer.flush()
+        kept[number] = [step - 100 for step, _ in store.load(writer.id).histograms["net.0"]]
+    writer.close("finished")
+    other.close("finished")
+    assert kept[3] == [0, 1, 2, 3]
+    assert kept[7] == [0, 2, 4, 6, 7]
+    assert kept[22] == [0, 8, 16, 22]
+    assert len(store.load(other.id).histograms["net.0"]) == 1
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_store_from_before_histograms_opens(path: Path, create: bool) -> None:
+    with Store(path) as store:
+        old = store.create_run({"name": "old"})
+        old.anatomy([SITE], [])
+        old.close("finished")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DROP TABLE histograms")
+        db.execute("PRAGMA user_version=2")
+    with Store(path, create=create) as store:
+        assert store.load(old.id).histograms == {}
+    with Store(path) as store:
+        new = store.create_run({"name": "new"})
+        new.anatomy([SITE], [])
+        new.histograms(0, {"net.0": drawn(1)})
+        new.close("finished")
+        assert [step for step, _ in store.load(new.id).histograms["net.0"]] == [0]
+        assert store.load(old.id).histograms == {}
 
 
 def test_an_activation_of_another_version_is_read_without_what_is_not_known() -> None:

@@ -11,6 +11,7 @@ from flatline.anatomy.site import Site, Unplaced
 from flatline.diagnose.diagnose import diagnose
 from flatline.diagnose.states import States
 from flatline.sense.attach import Attachment
+from flatline.sense.histogram import Histograms
 from flatline.sense.history import Row
 from flatline.sense.vitals import Ledger, Vitals
 from flatline.sense.watcher import Watcher
@@ -42,6 +43,7 @@ class Memory:
         self.terms: list[Any] = []
         self.notes: list[tuple[int, str, dict[str, Any]]] = []
         self.losses: list[tuple[str, str]] = []
+        self.histograms_at: dict[int, dict[str, Histograms]] = {}
 
     def anatomy(self, sites: Sequence[Site], unplaced: Sequence[Unplaced]) -> None:
         self.sites = {site.name: site for site in sites}
@@ -57,6 +59,9 @@ class Memory:
     ) -> None:
         self.exams.append(Exam(step, dict(vitals), dict(previous), dict(ledgers), dict(measures)))
         self.newest.update(ledgers)
+
+    def histograms(self, step: int, found: Mapping[str, Histograms]) -> None:
+        self.histograms_at[step] = dict(found)
 
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
         self.newest.update(ledgers)

@@ -61,12 +61,18 @@ class Activation:
         return self.pieces is not None
 
     @property
+    def shows_z(self) -> bool:
+        """Whether its pre-activation can be seen: a recurrent module gives out its outputs only."""
+        return self.name not in _RECURRENT
+
+    @property
     def can_die(self) -> bool:
         """Whether a unit can be silent, with a gradient of exactly 0 where and only where it is."""
         return (self.piecewise_linear or self.flat) and self.fires != _EVERYWHERE
 
 
 _RELU_SWAPS = ("leaky_relu", "prelu", "elu", "gelu", "silu")
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _SIGMOID_SWAPS = ("leaky_relu", "elu", "gelu", "silu")
 
 

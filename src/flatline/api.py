@@ -392,6 +392,7 @@ def examine_case(
         writer.anatomy(found.sites, found.unplaced)
         ledgers: dict[str, Ledger] = {}
         writer.exam(0, found.vitals, dict.fromkeys(found.vitals), ledgers, found.measures)
+        writer.histograms(0, found.histograms)
         examples = max((vitals.examples for vitals in found.vitals.values()), default=0)
         writer.facts(examples=examples, seconds=round(time.perf_counter() - began, 3))
         writer.close("finished")

@@ -128,6 +128,45 @@ def test_the_pre_activation_is_drawn_in_proportion(visit):
         assert bar == pytest.approx(2 * scale * spread.deviation, abs=1)
 
 
+def test_histograms_are_those_of_the_data(visit):
+    page = visit("life", "#unit=0:3")
+    drawn = build(with_an_autopsy()).lives.of("net.0", 3).histograms
+    assert [one.moments for one in drawn] == [
+        ("first exam",), ("last alive",), ("first dead",), ("last exam",)
+    ]  # fmt: skip
+    rows = page.locator(".ridge g")
+    assert rows.count() == len(drawn)
+    zero = float(page.locator(".ridge .end").get_attribute("x1"))
+    for row, one in zip(rows.all(), drawn, strict=True):
+        assert row.locator("text").all_text_contents() == [f"step {one.step}", *one.moments]
+        bars = row.locator(".bar").all()
+        counts = [count for count in one.counts if count]
+        assert len(bars) == len(counts)
+        left, wide, high = (
+            [float(bar.get_attribute(name)) for bar in bars] for name in ("x", "width", "height")
+        )
+        scale = (left[-1] + wide[-1] - left[0]) / (one.high - one.low)
+        assert left[0] - zero == pytest.approx(scale * one.low, abs=0.5)
+        for found, count in zip(high, counts, strict=True):
+            assert found == pytest.approx(max(high) * count / max(counts), abs=0.5)
+    flat = page.locator(".ridge .flat")
+    assert float(flat.get_attribute("x")) + float(flat.get_attribute("width")) == zero
+    said = page.locator(".ridge").get_attribute("aria-label")
+    assert f"step {drawn[0].step} (first exam): 64 values from " in said
+    note = page.locator("figure:has(.ridge) figcaption").text_content()
+    assert "64 values of z at each exam" in note
+    assert "Shaded: z ≤ 0, where relu does not fire." in note
+    assert chromium.serious_violations(page) == []
+
+
+def test_a_site_without_histograms_says_so(visit):
+    page = visit("life", "#unit=1:2")
+    card = page.locator(".unit-card")
+    assert "No histogram: no exam drew one of this site." in card.text_content()
+    assert card.locator(".ridge").count() == 0
+    assert card.locator(".spreads").count() == 1
+
+
 def test_a_healthy_unit_has_a_life_too_and_its_command_can_be_copied(visit):
     page = visit("life", "#unit=0:0", permissions=["clipboard-read", "clipboard-write"])
     card = page.locator(".unit-card")

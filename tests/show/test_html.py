@@ -177,7 +177,7 @@ def test_many_steps_and_metrics_make_a_small_page():
 
 
 def test_the_demo_page_is_small(pages):
-    assert len(pages["sick_mlp"].encode()) < 200_000
+    assert len(pages["sick_mlp"].encode()) < 250_000  # of which histograms take some 50,000
 
 
 def test_our_files_hold_nothing_that_ends_their_element():

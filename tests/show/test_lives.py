@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import recordings
+from flatline.sense.histogram import histograms, pack
 from flatline.show.explanation import explain
 from flatline.show.report import Report, build
 from flatline.show.stories import LIVES, stories, told
@@ -59,6 +61,20 @@ def test_so_many_lives_at_most_are_told_and_some_of_every_site():
     kept = told(report)
     assert 1_900 < len(kept) <= LIVES
     assert {site for site, _ in kept} == {"net.0", "net.1", "net.2", "net.3"}
+
+
+def test_lives_that_exams_have_drawn_go_first():
+    dead = dict.fromkeys(range(1_000, 4_000), 3)
+    recording = recordings.record(recordings.Plan("net.0", 5_000, dead=dead))
+    begun, ended = [17, 1_234, 3_999], [1_002, 3_998, 3_999]
+    recording.histograms["net.0"] = [
+        (step, pack(histograms(np.array(units, np.int32), np.zeros((2, 3)))))
+        for step, units in ((0, begun), (8, ended))
+    ]
+    units = [unit for _, unit in told(build(recording))]
+    assert units[:4] == [3_999, 1_234, 1_002, 3_998]
+    assert units[4:7] == [1_000, 1_001, 1_003]
+    assert len(units) == LIVES
 
 
 def test_a_report_made_by_hand_has_no_lives():

@@ -55,6 +55,7 @@ def read(db: Connection, run: int, facts: dict[str, Any]) -> Recording:
             )
         ],
         lost=lost,
+        histograms=_histograms(db, run, units),
     )
 
 
@@ -158,6 +159,17 @@ def _autopsies(db: Connection, run: int, units: dict[str, int]) -> dict[str, Aut
         if site in units
         for first, birth in [births.get((rank, site), (-1, None))]
     }
+
+
+def _histograms(
+    db: Connection, run: int, units: dict[str, int]
+) -> dict[str, list[tuple[int, bytes]]]:
+    """Packed histograms by site and step; where several processes drew some, the lowest rank's."""
+    found: dict[str, dict[int, bytes]] = {}
+    for site, step, blob in _rows(db, "site, step, blob FROM histograms", run, "rank DESC, number"):
+        if site in units:
+            found.setdefault(site, {})[step] = blob
+    return {site: sorted(blobs.items()) for site, blobs in found.items()}
 
 
 def _steps(db: Connection, run: int) -> list[list[float | None]]:

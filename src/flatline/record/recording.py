@@ -44,6 +44,7 @@ class Recording:
         metrics: Per name, ``(step, value)`` in the order of logging.
         events: What happened to units, in order.
         lost: ``(what, why)`` of what could not be seen.
+        histograms: Per site, by step, packed histograms of the exams that are kept.
     """
 
     facts: dict[str, Any]
@@ -58,6 +59,7 @@ class Recording:
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     lost: list[tuple[str, str]] = field(default_factory=list)
+    histograms: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
 
     @property
     def history(self) -> History:

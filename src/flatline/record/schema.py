@@ -14,11 +14,12 @@ from urllib.parse import quote
 
 from flatline.errors import StoreError
 
-VERSION = 2
+VERSION = 3
 APPLICATION = 0x464C4154  # "FLAT", so that `file` and we can tell a store from any other database
 BUSY_SECONDS = 5.0
 
-# The latest vitals and ledgers replace older ones: the size of a run does not grow with exams.
+# The latest vitals and ledgers replace older ones, and a bounded number of exams keeps histograms:
+# the size of a run hardly grows with exams.
 TABLES = """
 CREATE TABLE runs (
     key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, status TEXT NOT NULL,
@@ -64,9 +65,14 @@ CREATE INDEX deaths_of_run ON deaths (run);
 CREATE TABLE notes (run INTEGER, rank INTEGER, step INTEGER, kind TEXT, evidence TEXT);
 CREATE INDEX notes_of_run ON notes (run);
 """
-TABLES += _SINCE_2
+_SINCE_3 = """
+CREATE TABLE histograms (
+    run INTEGER, rank INTEGER, number INTEGER, step INTEGER, site TEXT, blob BLOB,
+    UNIQUE (run, rank, number, site));
+"""
+TABLES += _SINCE_2 + _SINCE_3
 #: What brings a store of each version to the next one.
-_UPGRADES = {1: "ALTER TABLE steps ADD COLUMN gradient REAL;" + _SINCE_2}
+_UPGRADES = {1: "ALTER TABLE steps ADD COLUMN gradient REAL;" + _SINCE_2, 2: _SINCE_3}
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from flatline.record.schema import transaction
 
 if TYPE_CHECKING:
     from flatline.anatomy.site import Site, Unplaced
+    from flatline.sense.histogram import Histograms
     from flatline.sense.history import Float, Int, Row
     from flatline.sense.vitals import Ledger, Vitals
 
@@ -30,6 +31,8 @@ _log = logging.getLogger("flatline")
 COMMIT_SECONDS = 0.5
 CLOSE_SECONDS = 20.0
 ATTEMPTS = 3
+#: Exams of a run whose histograms are kept, at most.
+KEPT = 256
 
 Statement = tuple[str, list[tuple[Any, ...]]]
 
@@ -65,6 +68,7 @@ class RunWriter:
         self._queue: queue.SimpleQueue[Statement | threading.Event | None] = queue.SimpleQueue()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._closed = False
+        self._drawn = 0
         self._thread = threading.Thread(
             target=_serve, args=(self,), name="flatline store", daemon=True
         )
@@ -145,6 +149,28 @@ class RunWriter:
         self._put("INSERT OR REPLACE INTO exams VALUES (?, ?, ?, ?)", [(step, dump(row))])
         self.ledgers(step, ledgers)
         self._wake.put(None)
+
+    def histograms(self, step: int, found: Mapping[str, Histograms]) -> None:
+        """Keep where the pre-activations of some units lay at an exam, by site.
+
+        Of a long run ever fewer exams are kept, evenly spread over it, and always the last one.
+        """
+        if not self._here:
+            return
+        from flatline.sense.histogram import pack
+
+        number, self._drawn = self._drawn, self._drawn + 1
+        self._put(
+            "INSERT INTO histograms VALUES (?, ?, ?, ?, ?, ?)",
+            [(number, step, site, pack(one)) for site, one in found.items()],
+        )
+        stride = 1 << (number // KEPT).bit_length()
+        if stride > 1:
+            self._put(
+                "DELETE FROM histograms "
+                "WHERE run = ? AND rank = ? AND number % ? != 0 AND number < ?",
+                [(stride, number)],
+            )
 
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
         """Keep the ledgers as they stand after ``step``, in place of those given before."""

@@ -260,6 +260,8 @@ class Census:
             else:
                 previous[place.name] = None
             entry.window.add(vitals)
+        # Before the exam, which wakes the writer.
+        self._recorder.histograms(step, {p.name: one for p, one in harvest.histograms.items()})
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
 

@@ -267,7 +267,7 @@ class Exam:
             return
         self._active = False
         if out is _FAILED:
-            self.staff.staged = []  # nothing of it will be trained on
+            self.staff.discard()  # nothing of it will be trained on
         if self._closed:
             self._pull()
 
@@ -276,7 +276,7 @@ class Exam:
         if self.began is None:
             self.began = time.perf_counter()
         if module.training and not self._training:
-            self.staff.staged = []  # what was run for evaluation is not what trains
+            self.staff.discard()  # what was run for evaluation is not what trains
         elif not module.training and self._training and self.staff.staged:
             return False
         self._training = module.training
@@ -327,8 +327,11 @@ class Exam:
         self.close()
         if not self._trained and self.fault is None:
             attempt(self, self.staff.commit)
-        done = [] if self.fault is not None else self.staff.done
         self._tracer.observer = Staff()  # or the tracer would keep the readings until the next exam
+        # What is read goes with the caller; an exam and its patch wait for the garbage collector.
+        done, self.staff.done = self.staff.done, []
+        if self.fault is not None:
+            return []
         return [(reading, reading.flat()) for reading in done]
 
 

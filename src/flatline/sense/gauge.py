@@ -21,6 +21,7 @@ from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs, joined
 from flatline.anatomy.spread import Spread
 from flatline.curves import Interval
+from flatline.sense.sample import Sample, Sampler
 from flatline.sense.unseen import unseen
 
 #: Probes whose projections of z tell duplicates apart.
@@ -177,10 +178,18 @@ class Reading:
     inputs: Inputs | None = None
     fault: Exception | None = None
     hooked: bool = False
+    samples: tuple[Sample, ...] = ()
 
     @classmethod
-    def of(cls, place: Place, z: Tensor, spread: Spread, batch: Batch) -> Reading:
-        """Read the pre-activations."""
+    def of(
+        cls,
+        place: Place,
+        z: Tensor,
+        spread: Spread,
+        batch: Batch,
+        sampler: Sampler | None = None,
+    ) -> Reading:
+        """Read the pre-activations, and have a few of them copied."""
         activation = place.activation
         if z.numel() == 0:
             return cls._empty(place, batch, spread, z)
@@ -196,7 +205,13 @@ class Reading:
         weight = z.shape[1] * z.shape[3]
         sums = [z.sum(dim=(0, 1, 3)), _squares(z)]
         extrema = [low.amin(dim=0), high.amax(dim=0)]
-        return cls(place, batch, spread, fired, railed, sums, extrema, _project(z), weight)
+        samples: tuple[Sample, ...] = ()
+        if sampler is not None and activation.shows_z:
+            samples = (sampler.draw(place, z, fired, railed),)
+        return cls(
+            place, batch, spread, fired, railed, sums, extrema, _project(z), weight,
+            samples=samples,
+        )  # fmt: skip
 
     @classmethod
     def _empty(cls, place: Place, batch: Batch, spread: Spread, z: Tensor) -> Reading:
@@ -269,6 +284,7 @@ class Reading:
         self.weight += other.weight
         self.calls += other.calls
         self.leaked |= other.leaked
+        self.samples += other.samples
         self.inputs = joined(self.inputs, other.inputs)
         if other.cold is not None:
             self.cold = other.cold if self.cold is None else torch.minimum(self.cold, other.cold)

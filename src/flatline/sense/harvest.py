@@ -15,7 +15,9 @@ from torch import Tensor
 from flatline.anatomy.atlas import Place
 from flatline.sense.gauge import ROWS, Reading
 from flatline.sense.gradients import Movement
+from flatline.sense.histogram import Histograms, histograms
 from flatline.sense.measures import concentration, measure, ranks, signal
+from flatline.sense.sample import Sample, joined
 from flatline.sense.sizes import sizes
 from flatline.sense.vitals import Vitals, merge
 
@@ -30,11 +32,13 @@ class Harvest:
         vitals: Vitals of the units.
         measures: Numbers about the site as a whole.
         extras: What else was to be brought along.
+        histograms: Where the pre-activations of some units lay.
     """
 
     vitals: dict[Place, Vitals]
     measures: dict[Place, dict[str, float]]
     extras: dict[Place, Array]
+    histograms: dict[Place, Histograms]
 
 
 def fetch(
@@ -53,6 +57,8 @@ def fetch(
     moved = {place: movement.numbers() for place, movement in movements.items()}
     flats = [flat for _, flat in pending]
     flats += [numbers.reshape(-1) for numbers in (*moved.values(), *extras.values())]
+    samples = _samples([reading for reading, _ in pending])
+    flats += [flat for sample in samples.values() for flat in sample.flat()]
     numbers = iter(_to_host(flats))
     found: dict[Place, Vitals] = {}
     measures: dict[Place, dict[str, float]] = {}
@@ -71,7 +77,25 @@ def fetch(
         found[place] = replace(vitals, gradient=gradient, update=update, nonfinite=nonfinite)
     for place, vitals in found.items():
         measures[place] |= measure(vitals) | {"cold": cold[place]}
-    return Harvest(found, measures, {place: next(numbers) for place in extras})
+    shown = {place: next(numbers) for place in extras}
+    drawn = {
+        place: _drawn(sample, next(numbers), next(numbers)) for place, sample in samples.items()
+    }
+    return Harvest(found, measures, shown, drawn)
+
+
+def _samples(readings: Sequence[Reading]) -> dict[Place, Sample]:
+    """What was copied of each site in all its calls."""
+    found: dict[Place, list[Sample]] = {}
+    for reading in readings:
+        found.setdefault(reading.place, []).extend(reading.samples)
+    return joined(found)
+
+
+def _drawn(sample: Sample, units: Array, values: Array) -> Histograms:
+    """The histograms of a sample whose numbers are on the host."""
+    rows = values.reshape(sample.rows.shape).astype(np.float32, copy=False)
+    return histograms(units.astype(np.int32), rows)
 
 
 def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], float]:

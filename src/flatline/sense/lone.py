@@ -20,6 +20,7 @@ from flatline.sense.ablation import Silencer, ablate
 from flatline.sense.exam import Exam
 from flatline.sense.gradients import Movement
 from flatline.sense.harvest import fetch
+from flatline.sense.histogram import Histograms
 from flatline.sense.staff import Staff
 from flatline.sense.vitals import Vitals, merge
 
@@ -89,6 +90,7 @@ class Examination:
         unplaced: Nonlinearities that could not be placed.
         vitals: Vitals by site.
         measures: Numbers about each site as a whole.
+        histograms: Where pre-activations lay in the last batch, by site.
         batches: Number of batches seen.
     """
 
@@ -97,6 +99,7 @@ class Examination:
         self.unplaced: tuple[Unplaced, ...] = ()
         self.vitals: dict[str, Vitals] = {}
         self.measures: dict[str, dict[str, float]] = {}
+        self.histograms: dict[str, Histograms] = {}
         self.batches = 0
 
 
@@ -145,6 +148,8 @@ def examine(
                 for place, part in harvest.vitals.items():
                     total[place] = merge(total[place], part) if place in total else part
                     found.measures[place.name] = harvest.measures[place]
+                for place, drawn in harvest.histograms.items():
+                    found.histograms[place.name] = drawn
             found.batches += 1
             _expect_no_fault(exam, model)
         if ablation and found.batches:

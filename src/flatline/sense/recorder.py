@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from flatline.anatomy.site import Site, Unplaced
+from flatline.sense.histogram import Histograms
 from flatline.sense.history import Float, Int, Row
 from flatline.sense.vitals import Ledger, Vitals
 
@@ -25,6 +26,9 @@ class Recorder(Protocol):
         measures: Mapping[str, Mapping[str, float]],
     ) -> None:
         """An exam."""
+
+    def histograms(self, step: int, found: Mapping[str, Histograms]) -> None:
+        """Where the pre-activations of some units lay at an exam, by site."""
 
     def ledgers(self, step: int, ledgers: Mapping[str, Ledger]) -> None:
         """Ledgers between exams."""

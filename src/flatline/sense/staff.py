@@ -10,6 +10,7 @@ from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 from flatline.sense.gauge import Batch, Reading
+from flatline.sense.sample import Sampler
 
 
 class Staff:
@@ -22,10 +23,11 @@ class Staff:
         self.inputs: set[int] = set()
         self.hooks: list[RemovableHandle] = []
         self._draws = 0
+        self._sampler = Sampler()
 
     def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Reading:
         """Read a pre-activation; see :class:`flatline.anatomy.tracer.Observer`."""
-        reading = Reading.of(place, z, spread, self.batch)
+        reading = Reading.of(place, z, spread, self.batch, self._sampler)
         reading.inputs = inputs
         self.staged.append(reading)
         return reading
@@ -78,8 +80,14 @@ class Staff:
                 merged[key] = reading
         for reading in merged.values():
             self._finish(reading)
+        self._sampler.keep()
         self.staged = []
         self.inputs = set()
+
+    def discard(self) -> None:
+        """The staged forward passes will not be trained on."""
+        self._sampler.forget()
+        self.staged = []
 
     def draw(self, x: Tensor) -> int:
         """Number of the draw of examples that ``x`` is, given to a call from outside the model.

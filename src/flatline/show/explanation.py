@@ -22,6 +22,7 @@ from flatline.errors import UsageError
 from flatline.record.recording import Recording
 from flatline.sense.history import Steps
 from flatline.show.document import Document
+from flatline.show.drawings import Drawings, Histogram
 from flatline.show.entries import SiteReport, UnitReport, unit_report, unit_reports
 from flatline.show.plain import plain, version
 from flatline.show.report import SCHEMA, UNITS, Report, build, judge
@@ -102,6 +103,7 @@ class Explanation(Document):
         units_truncated: Their number, when not all are listed.
         story: What happened, by rising step.
         ways: How the unit's mean pre-activation went into silence.
+        histograms: How its pre-activation was distributed at some exams.
         context: What the training was like around the death.
         comeback: Whether a dead unit may return.
         upstream: Sites whose units it reads.
@@ -118,6 +120,7 @@ class Explanation(Document):
     units_truncated: int | None = None
     story: tuple[Moment, ...] = ()
     ways: tuple[Way, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
     context: tuple[Reading, ...] = ()
     comeback: Comeback | None = None
     upstream: tuple[Neighbour, ...] = ()
@@ -144,6 +147,7 @@ class Explanation(Document):
                 "story": [vars(moment) for moment in self.story],
                 "state": state,
                 "decomposition": [vars(way) for way in self.ways],
+                "histograms": [vars(one) for one in self.histograms],
                 "context": [vars(reading) for reading in self.context],
                 "comeback": None if self.comeback is None else self.comeback.to_dict(),
                 "upstream": [vars(one) for one in self.upstream],
@@ -230,15 +234,20 @@ def explain(
             causes=dict(died.most_common()),
             course=_course(recording, site.name),
         )
-    return _of_unit(whole, chart, unit_report(states, causes, unit), turns)
+    packed = recording.histograms.get(site.name, ())
+    return _of_unit(whole, chart, unit_report(states, causes, unit), turns, packed)
 
 
 def _of_unit(
-    whole: Explanation, chart: Chart, unit: UnitReport, turns: Sequence[tuple[int, str, Any]]
+    whole: Explanation,
+    chart: Chart,
+    unit: UnitReport,
+    turns: Sequence[tuple[int, str, Any]],
+    packed: Sequence[tuple[int, bytes]],
 ) -> Explanation:
     states = chart.of(unit.site)
     own = [(step, kind) for step, kind, units in turns if unit.unit in units]
-    dead = unit.state == "dead"
+    life, dead = int(states.last_life[unit.unit]), unit.state == "dead"
     above = whole.upstream
     if unit.since_step is not None:
         above = tuple(beside(chart.of(one.site), unit.since_step) for one in above)
@@ -247,6 +256,7 @@ def _of_unit(
         unit=unit,
         story=of_unit(states, unit.unit, chart.history, own),
         ways=ways(chart.history, unit.site, unit.unit),
+        histograms=Drawings(packed).of(unit.unit, life, int(states.since_step[unit.unit])),
         context=_context(chart.history.steps, unit),
         comeback=comeback(chart, unit.site, unit.unit) if dead else None,
         upstream=above,

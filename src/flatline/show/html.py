@@ -35,6 +35,7 @@ _STYLES = ("uplot/uPlot.min.css", "page/page.css")
 _SCRIPTS = (
     "page/data.js",
     "page/view.js",
+    "page/lay.js",
     "page/unit.js",
     "page/picture.js",
     "page/clock.js",

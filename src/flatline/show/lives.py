@@ -12,6 +12,7 @@ from flatline.diagnose.states import States
 from flatline.diagnose.story import Moment, Way, of_unit, ways
 from flatline.record.recording import Event, Recording
 from flatline.sense.vitals import Float, Vitals
+from flatline.show.drawings import Drawings, Histogram
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Life:
         story: What happened to it, by rising step.
         ways: How its mean pre-activation went into silence.
         spreads: Where its pre-activation lay, by rising step.
+        histograms: How it was distributed at some exams, by rising step.
     """
 
     story: tuple[Moment, ...]
     ways: tuple[Way, ...] = ()
     spreads: tuple[Spread, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,18 @@ class Lives:
         chart: The states of all sites, and what led to them.
         windows: Per site, the examples that its states rest on.
         events: What happened to units, in order.
+        histograms: Per site, packed histograms of its units at exams, by rising step.
     """
 
     chart: Chart
     windows: dict[str, Vitals] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    histograms: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
 
     @classmethod
     def of_run(cls, recording: Recording, chart: Chart) -> Lives:
         """The lives of a recorded run."""
-        return cls(chart, recording.windows, tuple(recording.events))
+        return cls(chart, recording.windows, tuple(recording.events), recording.histograms)
 
     def of(self, site: str, unit: int) -> Life:
         """The life of one unit."""
@@ -76,7 +81,21 @@ class Lives:
             story=of_unit(self.chart.of(site), unit, history, turns),
             ways=told,
             spreads=tuple(_spreads(told, self._measured.get(site), unit)),
+            histograms=self.drawn(site, unit),
         )
+
+    def drawn(self, site: str, unit: int) -> tuple[Histogram, ...]:
+        """How the pre-activation of one unit was distributed at some exams."""
+        if site not in self._drawings:
+            return ()
+        states = self.chart.of(site)
+        life, since = int(states.last_life[unit]), int(states.since_step[unit])
+        return self._drawings[site].of(unit, life, since)
+
+    def drawn_at_ends(self, site: str) -> tuple[set[int], set[int]]:
+        """The units of a site that its first and its last exam drew."""
+        drawings = self._drawings.get(site)
+        return (set(), set()) if drawings is None else (drawings.units(0), drawings.units(-1))
 
     def upstream(self, site: str) -> list[States]:
         """States of the sites whose units a site reads."""
@@ -85,6 +104,10 @@ class Lives:
     def downstream(self, site: str) -> list[States]:
         """States of the sites that read the units of a site."""
         return self._downstream.get(site, [])
+
+    @cached_property
+    def _drawings(self) -> dict[str, Drawings]:
+        return {site: Drawings(packed) for site, packed in self.histograms.items()}
 
     @cached_property
     def _measured(self) -> dict[str, tuple[Float, ...]]:

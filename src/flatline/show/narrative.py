@@ -9,6 +9,7 @@ from rich.text import Text
 
 from flatline.diagnose.story import Moment
 from flatline.show import about, costs, words
+from flatline.show.drawings import ASCII_LEVELS, LEVELS, bars
 from flatline.show.explanation import COURSE, Explanation, Neighbour
 from flatline.show.reasons import (
     CAUSES,
@@ -55,6 +56,7 @@ def view(explanation: Explanation, console: Console, options: ConsoleOptions) ->
         page.story(explanation),
         page.units(explanation),
         page.ways(explanation),
+        page.histograms(explanation),
         page.context(explanation),
         page.comeback(explanation),
         page.course(explanation),
@@ -128,6 +130,24 @@ class _Page(Sheet):
         table = self.table(["", *heads], [[name, *cells] for name, cells in rows])
         title = f"What moved its mean z until it was found silent at step {spans[0].end:,}"
         return self.section(title, table)
+
+    def histograms(self, told: Explanation) -> RenderableType | None:
+        if not told.histograms:
+            return None
+        levels = ASCII_LEVELS if self.ascii_only else LEVELS
+        table = self.grid(5)
+        table.expand = False
+        for one in told.histograms:
+            table.add_row(
+                self.text(f"step {one.step:,}", "dim"),
+                self.text(", ".join(one.moments)),
+                self.text(measured(one.low)),
+                Text(bars(one.counts, levels)),
+                self.text(measured(one.high) or "none finite"),
+            )
+            table.columns[2].justify = "right"
+        values = max(sum(one.counts) + one.lost for one in told.histograms)
+        return self.section(f"Its z at exams, in samples of {count(values, 'value')}", table)
 
     def context(self, told: Explanation) -> RenderableType | None:
         unit = told.unit
