@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from rich.console import Console
 import recordings
 from flatline.diagnose.findings import Finding, Remedy
 from flatline.show.report import Report, SiteReport, UnitReport, build
+from flatline.show.sheet import Sheet
 from flatline.show.terminal import render, render_runs, segments, spark
 
 NAMES = st.sampled_from(recordings.HOSTILE) | st.text(st.characters(), max_size=30)
@@ -183,8 +185,33 @@ def test_a_spark_line_tells_nothing_from_something(numbers):
     assert sorted(heights) == [h for _, h in sorted(zip(numbers, heights, strict=True))]
 
 
-def test_a_command_that_does_not_fit_beside_its_comment_stays_whole():
+def test_a_command_that_does_not_fit_beside_its_comment_is_broken_only_where_it_must():
     report = build(recordings.sick_mlp())
     lines = render(replace(report, store="/a/rather/long/path/to/a/store.db"), 80).split("\n")
     command = "  flatline report 0123456789 --store /a/rather/long/path/to/a/store.db --json -"
     assert command in lines
+
+
+@given(
+    st.lists(
+        st.text(
+            st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\\"), max_size=30
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    st.integers(20, 100),
+)
+def test_a_command_over_several_lines_is_the_same_to_a_shell(words, width):
+    command = shlex.join(words)
+    shown = Sheet(width, ascii_only=False).command(command).plain
+
+    assert shlex.split(shown.replace(" \\\n", " ")) == words
+
+
+def test_a_long_command_fits_the_lines_that_it_is_given():
+    command = "flatline run --apply activation=leaky_relu --apply norm=batch:standard train.py"
+    shown = Sheet(40, ascii_only=False).command(command).plain.split("\n")
+
+    assert all(len(line) <= 38 for line in shown)
+    assert all(line.endswith(" \\") for line in shown[:-1])

@@ -132,11 +132,16 @@ def test_the_headline_says_what_was_shown(treated, said):
     assert headline(trial(*treated)) == said
 
 
+def whole(trial) -> str:
+    """What a terminal shows in one line, commands as a shell joins them."""
+    return " ".join(str(trial).replace(" \\\n", " ").split())
+
+
 def test_what_to_type_next_repeats_the_trial_or_uses_its_best_arm():
     assert "flatline run --apply init=he --apply lr=x0.1 train.py --epochs 5" in str(
         trial(arm("init=he+lr=x0.1", (0.25, 0.5, 0.7), 0.02))
     )
-    undecided = " ".join(str(trial(arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4))).split())
+    undecided = whole(trial(arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4)))
     assert (
         "flatline trial --seeds 6 --max-steps 200 --treat clip=norm:1.0 train.py --epochs 5"
         in undecided
@@ -154,7 +159,7 @@ def test_terminal_json_and_page_say_the_same_steps_with_the_store_they_are_about
         "flatline report --store 'runs of mine.db' init0",
     ]
     assert [said for _, said in Page(trial_html(best.to_dict())).all("code")] == commands
-    assert " ".join(commands[0].split()) in " ".join(str(best).split())
+    assert " ".join(commands[0].split()) in whole(best)
 
 
 def test_a_program_that_no_terminal_shows_as_it_is_leaves_no_command_to_copy():
@@ -176,7 +181,7 @@ def test_a_trial_without_a_program_has_its_best_arm_in_python_alone():
 def test_the_same_trial_with_more_seeds_begins_at_the_same_seed():
     undecided = trial(arm("clip=norm:1.0", (1.1, 1.0, 1.7), 0.4))
     shifted = replace(undecided, seeds=(7, 8, 9), objective="score", maximise=False)
-    said = " ".join(str(shifted).split())
+    said = whole(shifted)
 
     assert "flatline trial --seeds 6 --seed-offset 7 --max-steps 200 --objective score" in said
     assert "--objective score --minimize --treat clip=norm:1.0" in said

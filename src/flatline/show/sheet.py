@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from rich.text import Text
 from flatline.show.marks import MARKS
 from flatline.show.text import named
 
+#: A word of a command, quoted or not.
+_WORD = re.compile(r"(?:[^\s'\"]|'[^']*'|\"[^\"]*\")+")
 _ASCII = str.maketrans({"·": "|", "–": "-", "…": "~", "σ": "sd", "≤": "<=", "−": "-"})
 
 
@@ -63,6 +66,18 @@ class Sheet:
         if self.ascii_only:
             said = said.translate(_ASCII).encode("ascii", "backslashreplace").decode()
         return Text(said, style)
+
+    def command(self, said: str) -> Text:
+        """A command to be copied: where it is too long for a section, the shell joins its lines."""
+        lines = [""]
+        words = [said] if cell_len(said) + 2 <= self.width else _WORD.findall(said)
+        for word in words:
+            longer = f"{lines[-1]} {word}" if lines[-1] else word
+            if cell_len(longer) + 4 > self.width and lines[-1].strip():
+                lines.append(f"    {word}")
+            else:
+                lines[-1] = longer
+        return self.text(" \\\n".join(lines), "cyan")
 
     def fit(self, name: str, cells: int, style: str = "") -> Text:
         """A name in at most so many cells, without its middle where it is longer."""

@@ -249,10 +249,10 @@ class _Page(Sheet):
     def commands(self) -> RenderableType:
         lines = []
         for command, why in words.commands(self.report):
-            line, comment = self.text(command, "cyan"), self.text(f"# {why}", "dim")
+            line, comment = self.command(command), self.text(f"# {why}", "dim")
             if len(command) + len(why) + 6 <= self.width:
                 lines.append(Text.assemble(line, "  ", comment))
-            else:  # a command that is to be copied stays in one piece where it can
+            else:
                 lines += [comment, line]
         return self.section("Next", *lines)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.text import Text
 
 from flatline.show.document import Page
 from flatline.show.next_steps import next_steps
@@ -222,7 +221,9 @@ class _Page(Sheet):
     def commands(self) -> RenderableType | None:
         lines: list[RenderableType] = []
         for command, why in next_steps(self.trial):
-            lines += [self.text(f"# {why}", "dim"), Text(command, "cyan")]
+            shell = command.startswith("flatline ")  # the other kind is a line of Python
+            line = self.command(command) if shell else self.text(command, "cyan")
+            lines += [self.text(f"# {why}", "dim"), line]
         return self.section("Next", *lines) if lines else None
 
 
