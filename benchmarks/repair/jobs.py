@@ -47,7 +47,7 @@ class Plan:
         fresh: Whether nothing kept is used.
     """
 
-    seeds: int = 5
+    seeds: int = 10
     most: int = 6
     every: bool = False
     fresh: bool = False
