@@ -18,7 +18,7 @@ from flatline.sense import gauge
 from flatline.sense.gauge import Batch, Reading, arrange, complement
 from flatline.sense.gradients import COLUMNS, Movement
 from flatline.sense.harvest import fetch, twins
-from flatline.sense.measures import ranks
+from flatline.sense.measures import quantile, ranks
 from flatline.sense.vitals import Vitals, merge
 from flatline.sense.window import Window
 from strategies import raws
@@ -478,3 +478,9 @@ def test_after_the_step_no_update_is_known():
     parameter = torch.nn.Parameter(torch.ones(2, 2))
     at = Place("p", activations.get("relu"), 2, 0, 1, (Feed("w", parameter, 0),))
     assert Movement(at, updated=True).numbers()[1].isnan().all()
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.floats(0, 1))
+def test_a_quantile_is_that_of_numpy(values, share):
+    found = quantile(np.array(values), share)
+    assert found == pytest.approx(np.quantile(values, share), rel=1e-9, abs=1e-6)

@@ -37,7 +37,7 @@ def measure(vitals: Vitals) -> dict[str, float]:
         return {
             "batch": vitals.examples,
             "gradient_rms": float(np.sqrt(np.mean(gradients**2.0))) if len(gradients) else np.nan,
-            "update_ratio": float(np.median(updates)) if len(updates) else np.nan,
+            "update_ratio": quantile(updates, 0.5) if len(updates) else np.nan,
             "z_rms": float(np.sqrt(np.mean(vitals.z_sq) / examples)),
             "z_spread": float(np.sqrt(np.mean(vitals.z_std.astype(np.float64) ** 2))),
             "h_abs": float(np.mean(vitals.h_abs) / examples),
@@ -64,8 +64,28 @@ def shifts(shift: Array, spread: Array) -> dict[str, float]:
     relative = relative[np.isfinite(relative)]
     if not len(relative):
         return {}
-    middle, high = np.quantile(relative, [0.5, HIGH])
-    return {"shift": float(middle), "shift_high": float(high)}
+    return {"shift": quantile(relative, 0.5), "shift_high": quantile(relative, HIGH)}
+
+
+def quantile(values: Array, share: float) -> float:
+    """A quantile, with a line between the two nearest numbers.
+
+    As ``numpy.quantile``, which imports ``numpy.ma`` at its first call: 10 ms and 3 MB in the
+    middle of a training.
+
+    Args:
+        values: Numbers, at least one.
+        share: Between 0 and 1.
+
+    Example:
+        >>> quantile(np.array([4.0, 1.0, 2.0]), 0.75)
+        3.0
+    """
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    parted = np.partition(values, (low, high))
+    return float(parted[low] + (parted[high] - parted[low]) * (place - low))
 
 
 def ranks(gram: Array) -> dict[str, float]:

@@ -136,8 +136,8 @@ def _step(
     count, beta1, beta2 = (math.nan if number is None else number for number in numbers)
     if first is None or second is None:
         return None
-    root = (second / (1 - beta2**count)).sqrt() + (_number(group.get("eps")) or 0.0)
-    step: Tensor = first / (1 - beta1**count) / root
+    root = (second / (1 - beta2**count)).sqrt_().add_(_number(group.get("eps")) or 0.0)
+    step: Tensor = first / root.mul_(1 - beta1**count)
     return step
 
 
