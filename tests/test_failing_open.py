@@ -25,8 +25,10 @@ from flatline.record import schema
 from flatline.record.writer import RunWriter
 from flatline.sense import (
     census,
+    delivery,
     drift,
     exam,
+    examiner,
     gauge,
     gradients,
     guard,
@@ -113,8 +115,8 @@ def run(training, steps):
 
 STEPS = 4
 KINDS = (
-    watcher.Watcher, guard.Guard, guard.Home, census.Census, exam.Exam, staff.Staff,
-    tracer.Tracer, atlas.Atlas, atlas.Place,
+    watcher.Watcher, examiner.Examiner, delivery.Delivery, guard.Guard, guard.Home,
+    census.Census, exam.Exam, staff.Staff, tracer.Tracer, atlas.Atlas, atlas.Place,
     labels.Labels, roots.Names, gauge.Reading, pulse.Pulse, pulse.Source, roll.Roll, window.Window,
     taps.Taps, pacer.Pacer, gradients.Movement, drift.Drift, layers.Layer, patch.Patch,
     stance.Stance, RunWriter, notes.Notes, parameters.Parameters, stale.Stale, loaders.Loaders,
@@ -132,7 +134,7 @@ FUNCTIONS = (
 BEFORE = {"RunWriter.__init__"}
 #: What takes hooks and modes away cannot take them away when it fails itself.
 UNDOING = {
-    "Watcher.close", "Watcher._drop_exam", "Exam.close", "Exam._pull", "exam.withdraw",
+    "Watcher.close", "Examiner.drop", "Exam.close", "Exam._pull", "exam.withdraw",
     "Patch.remove", "Stance.give_back",
 }  # fmt: skip
 
@@ -200,7 +202,7 @@ def bare():
 @pytest.fixture(autouse=True)
 def calls_do_not_depend_on_the_clock(monkeypatch):
     """Every other step is examined, and every step handed over."""
-    monkeypatch.setattr(watcher, "FLUSH_SECONDS", -1.0)
+    monkeypatch.setattr(delivery, "FLUSH_SECONDS", -1.0)
     monkeypatch.setattr(pacer.Pacer, "due", lambda self, step, elapsed, event: step % 2 == 0)
     monkeypatch.setattr(pacer.Pacer, "quiet", staticmethod(lambda step: 1))
 
@@ -312,9 +314,9 @@ def test_a_writer_that_fails_twice_keeps_nobody_waiting(monkeypatch, caplog):
     assert [record.name for record in caplog.records] == ["flatline"]
 
 
-@pytest.mark.parametrize("entry", ["Watcher._search", "Watcher._say_progress", "RunWriter.metric"])
+@pytest.mark.parametrize("entry", ["Examiner._search", "Delivery._say", "RunWriter.metric"])
 def test_faults_under_a_session(entry, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(watcher, "PROGRESS_SECONDS", -1.0)
+    monkeypatch.setattr(delivery, "PROGRESS_SECONDS", -1.0)
     monkeypatch.setattr(session.Session, "_shows_progress", lambda self: True)
     before_each_call(monkeypatch, entry, Fault(lambda call: True))
     expected = bare()
@@ -467,7 +469,7 @@ def plain():
 def test_a_fault_in_a_step_that_needs_no_closer_look_leaves_the_training_alone(
     owner, name, mode, monkeypatch
 ):
-    monkeypatch.setattr(watcher, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(delivery, "FLUSH_SECONDS", 60.0)
     monkeypatch.setattr(pacer.Pacer, "due", lambda self, step, elapsed, event: step % 8 == 0)
     monkeypatch.setattr(pacer.Pacer, "quiet", staticmethod(lambda step: 8 - step % 8))
     steps = 20

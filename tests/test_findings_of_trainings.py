@@ -136,6 +136,21 @@ def test_equal_weights_that_stay_equal_are_the_root_of_the_copies() -> None:
     }
 
 
+@pytest.mark.parametrize(("rows", "root"), [(0.0, True), ([0.0, 0.3, 0.3], False)])
+def test_copies_that_fell_silent_too_early_to_be_called_dead_are_told_by_their_weights(
+    rows: float | Sequence[float], root: bool
+) -> None:
+    """They died within the first steps, and few examples have been seen since."""
+    silent = with_dead(lively(64, 256), 64)
+    seen = {"row_spread": rows, "effective_rank": [1.0, 0.0, 0.0]}
+    said = found(
+        [{}, seen, {}], STUCK, windows={1: silent}, ledgers={1: ledger(64, 64, 1, 4, silent=256)}
+    )
+    assert ("zero-init" in said) == root
+    if root:
+        assert (said["zero-init"].severity, said["zero-init"].share) == ("critical", 1.0)
+
+
 def test_a_layer_that_starts_at_0_on_purpose_parts_at_its_first_update() -> None:
     assert found([{}, {"row_spread": [0.0, 1.7, 1.7]}]) == {}
 

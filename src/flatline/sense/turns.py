@@ -5,6 +5,9 @@ from __future__ import annotations
 import weakref
 
 import torch
+from torch import Tensor
+
+from flatline.anatomy.roots import parameters_of
 
 
 class Turns:
@@ -48,6 +51,10 @@ class Turns:
     def admit(self, optimizer: torch.optim.Optimizer) -> None:
         """Know an optimizer from now on."""
         self._known[id(optimizer)] = weakref.ref(optimizer)
+
+    def parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
+        """Each optimizer with what it updates."""
+        return [(optimizer, parameters_of([optimizer])) for optimizer in self.known()]
 
     def dismiss(self) -> set[int]:
         """Forget the optimizers that are gone; returns their ids, which others may get."""

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flatline.anatomy.atlas import Atlas
-from flatline.anatomy.roots import Names, parameters_of, roots
+from flatline.anatomy.roots import Names
 from flatline.anatomy.tracer import Tracer
 from flatline.sense.census import Census
-from flatline.sense.exam import Exam
+from flatline.sense.delivery import Delivery
+from flatline.sense.examiner import Examiner
 from flatline.sense.guard import Guard, Home
 from flatline.sense.notes import Notes
 from flatline.sense.pacer import Pacer
@@ -26,16 +27,6 @@ from flatline.sense.staff import Staff
 from flatline.sense.stride import Stride
 from flatline.sense.taps import Taps, rate_of
 from flatline.sense.turns import Turns
-from flatline.sense.unseen import unseen
-
-#: Seconds between two writings of what the pulse and the taps collected.
-FLUSH_SECONDS = 0.9
-#: Seconds between two lines of progress.
-PROGRESS_SECONDS = 10.0
-_NO_MODULE = (
-    "what the optimizer updates belongs to no nn.Module; make these tensors parameters of one, "
-    "and call it in the forward pass"
-)
 
 
 class Watcher:
@@ -70,21 +61,19 @@ class Watcher:
         self.taps = Taps()
         self._step = 0
         self.began: float | None = None
-        self.device = "cpu"
         self._examples = 0
         self.unheard = 0
         self._backwards = self._most = 0
-        self._models = models
-        self._max_steps = max_steps
-        self._stop = stop
-        self._names = Names(models or [])
+        self._max_steps, self._stop = max_steps, stop
         self._atlas = Atlas()
-        self._tracer = Tracer(self._names, self._atlas, Staff())
+        tracer = Tracer(Names(models or []), self._atlas, Staff())
         self._census = Census(self._atlas, recorder, self.taps, complete)
-        self._notes = Notes(recorder)
+        self._notes = notes = Notes(recorder)
         self._turns = Turns()
-        self._unsearched = models is None
-        self._exam: Exam | None = None
+        self._exams = Examiner(tracer, self._census, notes, self._turns, self.guard, models)
+        self._delivery = Delivery(
+            recorder, self._census, self.taps, notes, self.guard, progress, tell
+        )
         #: Takes the steps that need no closer look; the hooks ask it first.
         self.stride: Stride | None = None
         self._closure = False
@@ -94,11 +83,7 @@ class Watcher:
         self._home = Home()
         self._closed = False
         self._leader: int | None = None
-        self._last = self._flushed = time.perf_counter()
-        self._examined = self._ran = False
-        self._progress = progress
-        self._tell = tell
-        self._shown = self._last
+        self._last = time.perf_counter()
 
     # -- guarding -----------------------------------------------------------------------------
 
@@ -110,17 +95,8 @@ class Watcher:
     def _undo(self, part: str) -> None:
         """Use nothing of what a part had begun that failed."""
         if part in ("exam", "hooks"):
-            self._drop_exam()
+            self._exams.drop()
             self._census.discard()
-
-    def _drop_exam(self) -> None:
-        """Close an open exam and use nothing of it."""
-        exam, self._exam = self._exam, None
-        if exam is not None:
-            exam.close()
-            if exam.fault is not None:
-                self.guard.lose("exam", exam.fault)
-        self.guard("notes", self._notes.discard)
 
     # -- what the training does ---------------------------------------------------------------
 
@@ -132,7 +108,7 @@ class Watcher:
         self.guard("pulse", self._forget, optimizer)
         if self.step == 0:
             self._turns.expect(optimizer)
-        self._unsearched = self._models is None
+        self._exams.renew()
         self.guard("hooks", self._begin)
 
     def _forget(self, new: torch.optim.Optimizer | None = None) -> None:
@@ -141,27 +117,15 @@ class Watcher:
         if new is not None:
             self._turns.admit(new)
         if gone:
-            self._census.release(gone, self._parameters)
+            self._census.release(gone, self._turns.parameters)
 
     def _begin(self) -> None:
         if self.began is None:
             self.began = self._last = time.perf_counter()
             self._consider(event=False)
 
-    def _search(self) -> None:
-        """Find the models behind the optimizers known so far."""
-        self._unsearched = False
-        found = roots(parameters_of(self._turns.known()))
-        if not found:
-            self.guard.miss("the model", _NO_MODULE)
-        self._names = self._tracer.names = Names(found)
-
     def _watches(self, module: nn.Module) -> bool:
-        if not self._home.claim(self._drop_exam):
-            return False
-        if self._unsearched:
-            self.guard("exam", unseen, self._search)
-        return self._exam is not None and self._names.module(module) is not None
+        return self._home.claim(self._exams.drop) and self._exams.watches(module)
 
     def scaled(self, result: Any, loss: Any) -> None:
         """``GradScaler.scale`` made ``result`` of ``loss``."""
@@ -187,10 +151,10 @@ class Watcher:
             self.guard("taps", self.taps.backward, tensors)
         if self._notes.stale.armed:
             self.guard("notes", self._notes.stale.backward)
-        if self._exam is not None:
-            self.guard("exam", self._exam.before_backward)
-        if self._exam is not None:
-            self.guard("notes", self._notes.backward, self._exam, tensors, self.step)
+        if self._exams.exam is not None:
+            self.guard("exam", self._exams.exam.before_backward)
+        if self._exams.exam is not None:
+            self.guard("notes", self._notes.backward, self._exams.exam, tensors, self.step)
 
     def loading(self, loader: Any) -> None:
         """An iteration over a ``DataLoader`` begins."""
@@ -199,9 +163,10 @@ class Watcher:
 
     def after_backward(self) -> None:
         """``backward()`` ended."""
-        if self._exam is None or self.off or torch._C._current_graph_task_id() != -1:
+        exam = self._exams.exam
+        if exam is None or self.off or torch._C._current_graph_task_id() != -1:
             return
-        self.guard("exam", self._exam.after_backward)
+        self.guard("exam", exam.after_backward)
 
     def before_step(
         self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -210,7 +175,7 @@ class Watcher:
         if self._closed or "hooks" in self.guard.lost or self._home.forked:
             return
         try:  # as guard() does, without its call: this is the path of every step
-            if self._home.claim(self._drop_exam):
+            if self._home.claim(self._exams.drop):
                 self._before_step(optimizer, args, kwargs)
             else:
                 self._pass_over()
@@ -268,7 +233,7 @@ class Watcher:
         self._rate = self.guard("taps", rate_of, optimizer)
         # With a closure the gradients of this step are made inside it.
         self._closure, self._evaluations = _has_closure(args, kwargs), 0
-        if self._exam is not None:
+        if self._exams.exam is not None:
             self.guard("notes", self._notes.before_update, optimizer)
         if not self._closure:
             self._measure(optimizer)
@@ -276,36 +241,13 @@ class Watcher:
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Gradients of the step are complete; the update has happened only with a closure."""
-        if self._exam is not None:
-            self.guard("exam", self._examine, self._exam, optimizer)
+        exam = self._exams.exam
+        if exam is not None:
+            self.guard("exam", self._exams.look, exam, optimizer, self._closure, self._forget)
         self.guard("pulse", self._census.beat, optimizer, self.step)
         if self._closure and self._evaluations > 1:
             # The gradients are those of the last evaluation alone.
             self.guard("pulse", self._census.doubt, optimizer)
-
-    def _examine(self, exam: Exam, optimizer: torch.optim.Optimizer) -> None:
-        """Take what the exam shows before an optimizer steps, and all before the last one does."""
-        parameters = parameters_of([optimizer])
-        self.device = next((str(one.device) for one in parameters), self.device)
-        exam.measure(parameters, updated=self._closure)
-        if not self._turns.all_begun:  # else all layers are looked at in a moment
-            self._census.look(exam, parameters)
-        self.guard("notes", self._notes.gradients, optimizer, self._closure)
-        if self._turns.all_begun:  # a step may be called by another one
-            self._exam, self._examined = None, True
-            self._ran = exam.began is not None
-            self.guard("pulse", self._forget)
-            try:
-                self._census.collect(exam, self._parameters, self._closure)
-            finally:
-                exam.close()
-            if exam.fault is not None:
-                raise exam.fault
-            if self._unsearched:  # no module was called at all
-                self._search()
-
-    def _parameters(self) -> list[tuple[torch.optim.Optimizer, list[Tensor]]]:
-        return [(optimizer, parameters_of([optimizer])) for optimizer in self._turns.known()]
 
     def _after_step(self, optimizer: torch.optim.Optimizer) -> None:
         start = time.perf_counter()
@@ -320,7 +262,7 @@ class Watcher:
             self._end_tick(start)
             # Not where a tick ends late, in the midst of the next step.
             self._consider(event=self._wanted)
-            if self._exam is None:
+            if self._exams.exam is None:
                 self.guard("hooks", self._stride)
         else:
             self.pacer.charge(time.perf_counter() - start)
@@ -330,26 +272,25 @@ class Watcher:
         if not self._turns.any_stepped:
             return
         self._turns.complete()
-        if self._exam is not None:  # it waited for an optimizer that did not come
-            self.pacer.charge(self._exam.own)
-            self.guard("exam", self._drop_exam)
+        if self._exams.exam is not None:  # it waited for an optimizer that did not come
+            self.pacer.charge(self._exams.exam.own)
+            self.guard("exam", self._exams.drop)
         step, self._step = self._step, self._step + 1
         self._most, self._backwards = max(self._most, self._backwards), 0
-        if self._examined:
-            self.guard("exam", self._census.conclude, step)
-            self.guard("notes", self._conclude_notes, step)
+        if self._exams.examined:
+            self._exams.conclude(step)
         self._examples += self._census.batch
         if not self._census.room:
             self._wanted |= bool(self.guard("pulse", self._census.turn))
-        if self.taps.full or start - self._flushed > FLUSH_SECONDS:
+        if self.taps.full or start > self._delivery.due:
             self.flush()
         now = time.perf_counter()
-        if self._examined:
+        if self._exams.examined:
             own = now - start + self._census.own
             excess = self.pacer.excess(own, now - self._last)
             # Some programs step once before they train, which shows nothing.
-            (self.pacer.charge_exam if self._ran or step else self.pacer.charge)(excess)
-            self._examined = self._wanted = False
+            (self.pacer.charge_exam if self._exams.ran or step else self.pacer.charge)(excess)
+            self._exams.examined = self._wanted = False
         else:
             self.pacer.bare_steps([self._last, start])
             self.pacer.charge(now - start)
@@ -368,7 +309,7 @@ class Watcher:
             steps = min(steps, self._max_steps - self.step - 1)
         if optimizer is not None and steps > 0:
             pulses = self._census.pulses(optimizer)
-            until = min(self._flushed + FLUSH_SECONDS, (self.began or 0.0) + self.pacer.next)
+            until = min(self._delivery.due, (self.began or 0.0) + self.pacer.next)
             self.stride = Stride(optimizer, pulses, self.taps, self.step, steps, until)
 
     def _end_stride(self) -> None:
@@ -388,40 +329,20 @@ class Watcher:
         if stride.fault is not None:
             self.guard.lose(*stride.fault)
 
-    def _conclude_notes(self, step: int) -> None:
-        """Note what an exam showed of the training as a whole."""
-        self._notes.conclude(step, self._names, self._tracer.shown, self._turns.known())
-        self._notes.fed(step, self._census.batch)
-
     def _consider(self, event: bool) -> None:
         """Open an exam for the next step if it is due."""
-        if self._exam is not None or "exam" in self.guard.lost or self.began is None:
+        if self._exams.exam is not None or "exam" in self.guard.lost or self.began is None:
             return
         elapsed = time.perf_counter() - self.began
         if self.pacer.due(self.step, elapsed, event):
-            self._exam = Exam(self._tracer, self._watches)
-            self.guard("exam", self._exam.open)
+            self._exams.open(self._watches)
 
     # -- writing ------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Hand over what pulse and taps have collected."""
-        self._flushed = time.perf_counter()
         self._end_stride()
-        self._wanted |= bool(self.guard("pulse", self._census.hand_over, self.step))
-        rows = self.guard("taps", self.taps.flush)
-        if rows:
-            self.guard("taps", self.recorder.steps, rows)
-            self.guard("notes", self._notes.losses, rows)
-        if self._tell is not None:
-            self.guard("facts", self._tell)
-        if self._progress is not None and self._flushed - self._shown > PROGRESS_SECONDS:
-            self._shown = self._flushed
-            self.guard("progress", self._say_progress)
-
-    def _say_progress(self) -> None:
-        assert self._progress is not None
-        self._progress(self.step, *self._census.silent())
+        self._wanted |= self._delivery.hand_over(self.step)
 
     def close(self) -> None:
         """Stop watching and hand over the rest."""
@@ -429,7 +350,7 @@ class Watcher:
             return
         self._closed = True
         try:
-            self._drop_exam()
+            self._exams.drop()
         except Exception as error:
             self.guard.lose("exam", error)
         if not self._home.forked:
@@ -461,6 +382,11 @@ class Watcher:
         stride = self.stride
         ahead = 0 if stride is None else len(stride.starts)
         return self._examples + ahead * self._census.batch
+
+    @property
+    def device(self) -> str:
+        """Where the parameters lie that were examined last."""
+        return self._exams.device
 
     @property
     def nbytes(self) -> int:

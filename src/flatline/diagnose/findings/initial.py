@@ -12,6 +12,7 @@ from flatline.diagnose.findings.base import finding
 from flatline.diagnose.findings.finding import Finding
 from flatline.diagnose.findings.harm import lost
 from flatline.diagnose.findings.shares import by_share, share_severity
+from flatline.diagnose.names import STATES
 
 Double = npt.NDArray[np.float64]
 
@@ -19,6 +20,7 @@ Double = npt.NDArray[np.float64]
 _EQUAL = 1e-6
 #: Part of a site's units, less the one that is the original, that must have stayed copies.
 _COPIES = 0.9
+_DEAD = STATES.index("dead")
 _DEATHS = ("born-dead", "dying-relu", "upstream-death")
 #: What comes of weights that were drawn badly.
 _STUCK = (
@@ -33,14 +35,18 @@ def zero_init(chart: Chart) -> Finding | None:
 
     Symmetry that no gradient breaks (Goodfellow et al. 2016, §8.4). Evidence: all rows of the
     weights equal before the first update, and 90 % of the units copies, constant or dead at the
-    end. Threshold: any such site; severity by share. Avoids: layers that start at 0 on purpose,
-    as the last of a residual branch or of an adapter, whose rows part at the first update.
+    end; where the rows are equal still, also those that are silent so far. Threshold: any such
+    site; severity by share. Avoids: layers that start at 0 on purpose, as the last of a residual
+    branch or of an adapter, whose rows part at the first update.
     """
-    spread = chart.readings.first("row_spread")
+    readings = chart.readings
+    born, now = readings.first("row_spread"), readings.last("row_spread")
     found = {}
-    for states, rows in zip(chart, spread, strict=True):
+    for states, first, last in zip(chart, born, now, strict=True):
         same = states.are("duplicate", "constant", "dead", "saturated")
-        if len(same) > 1 and rows <= _EQUAL and same.sum() >= _COPIES * (len(same) - 1):
+        if last <= _EQUAL:  # silent copies: few examples need not say that they are dead
+            same |= states.code == _DEAD
+        if len(same) > 1 and first <= _EQUAL and same.sum() >= _COPIES * (len(same) - 1):
             found[states.site.name] = (states, same)
     limits = chart.thresholds
     elsewhere = [s.are("dead").mean() for s in chart if s.site.name not in found]
