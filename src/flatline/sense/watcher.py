@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,7 +81,8 @@ class Watcher:
         self._names = Names(models or [])
         self._atlas = Atlas()
         self._tracer = Tracer(self._names, self._atlas, Staff())
-        self._census = Census(self._atlas, recorder, self.taps, complete)
+        self._spare = partial(self.guard, "histograms")
+        self._census = Census(self._atlas, recorder, self.taps, self._spare, complete)
         self._notes = Notes(recorder)
         self._turns = Turns()
         self._unsearched = models is None
@@ -399,7 +401,7 @@ class Watcher:
             return
         elapsed = time.perf_counter() - self.began
         if self.pacer.due(self.step, elapsed, event):
-            self._exam = Exam(self._tracer, self._watches)
+            self._exam = Exam(self._tracer, self._watches, self._spare)
             self.guard("exam", self._exam.open)
 
     # -- writing ------------------------------------------------------------------------------
