@@ -129,6 +129,7 @@ FUNCTIONS = (
     (harvest, "ranks"), (harvest, "concentration"), (harvest, "twins"), (producers, "of_rows"),
     (producers, "of_patches"), (gauge, "joined"),
     (harvest, "joined"), (harvest, "histograms"), (sample, "lattice"), (histogram, "pack"),
+    (census, "gathered"), (census, "drawn"),
 )  # fmt: skip
 #: Called before the program starts, where an error is the user's to see.
 BEFORE = {"RunWriter.__init__"}
@@ -284,6 +285,21 @@ def test_a_fault_anywhere_leaves_the_training_alone(entry, mode, monkeypatch, ca
     assert any("injected" in line for line in lines)
     assert len(lines) == 1 or (mode == "always" and len({*lines}) == len(lines))
     assert any("injected" in why for _, why in watch.report.lost)
+
+
+@pytest.mark.parametrize(
+    "entry", ["Sampler.draw", "sample.lattice", "census.gathered", "harvest.histograms"]
+)
+def test_a_fault_in_histograms_costs_nothing_else(entry, monkeypatch, caplog):
+    watch = Watch()
+    before_each_call(monkeypatch, entry, Fault(lambda call: True))
+
+    trained(watch.build, STEPS, watch)
+
+    (what,) = [what for what, why in watch.report.lost if "injected" in why]
+    assert what == "how pre-activations are distributed (histograms)"
+    assert [step for step, _ in watch.report.exams] == [0, 2]
+    assert watch.report.lives.histograms == {}
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 import chromium
 import recordings
 import trial_documents
+from flatline.sense.histogram import histograms, pack
 from flatline.show.comparison import Comparison
-from flatline.show.report import build
+from flatline.show.report import Report, build
 from flatline.show.trial_page import trial_html
 from recordings import with_an_autopsy
 
@@ -32,8 +36,17 @@ def _pair() -> Comparison:
     return Comparison((build(recordings.sick_mlp()), build(recordings.tiny())))
 
 
+def _odd() -> Report:
+    """Units of which an exam drew values that are equal, far from firing, or not finite."""
+    recording = recordings.tiny()
+    values = np.array([[0.5, -9.0, math.nan, 1.0], [0.5, -8.0, math.inf, math.nan]] * 20)
+    blob = pack(histograms(np.arange(4, dtype=np.int32), values))
+    return build(replace(recording, histograms={"net.0": [(8, blob)]}))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "life": lambda: build(with_an_autopsy()).to_html(),
+    "odd": lambda: _odd().to_html(),
     "compare": lambda: _pair().to_html(),
     "hostile": lambda: Comparison(
         tuple(build(recordings.ALL[name]()) for name in ("hostile", "empty", "running"))
@@ -156,6 +169,33 @@ def test_histograms_are_those_of_the_data(visit):
     note = page.locator("figure:has(.ridge) figcaption").text_content()
     assert "64 values of z at each exam" in note
     assert "Shaded: z ≤ 0, where relu does not fire." in note
+    assert chromium.serious_violations(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_histograms_of_odd_values_are_drawn_as_far_as_they_can_be(visit, scheme):
+    page = visit("odd", "#unit=0:0", color_scheme=scheme, viewport=chromium.PHONE)
+    ridge, rows = page.locator(".ridge"), {}
+    for unit in range(4):
+        page.evaluate(f"location.hash = '#unit=0:{unit}'")
+        page.locator(".unit-card b").get_by_text(f"net.0:{unit}", exact=True).first.wait_for()
+        rows[unit] = ridge.locator(".bar").count()
+        assert ridge.locator("text").all_text_contents()[:2] == ["step 8", "only exam"]
+        assert "NaN" not in ridge.evaluate("(svg) => svg.outerHTML")
+        said = ridge.get_attribute("aria-label")
+        inside = ridge.locator(".end").count()
+        if unit == 0:
+            assert "40 values, all 0.5" in said
+            assert inside == 1  # values without any width tell nothing but where they lie
+        if unit == 1:
+            assert "40 values from −9 to −8" in said
+            assert inside == 1  # all values lie beyond it, however far
+        if unit == 2:
+            assert "none finite, 40 values not finite" in said
+        if unit == 3:
+            assert "20 values, all 1, 20 values not finite" in said
+    assert rows == {0: 1, 1: 2, 2: 0, 3: 1}
+    assert chromium.fits(page)
     assert chromium.serious_violations(page) == []
 
 

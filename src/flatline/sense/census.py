@@ -20,13 +20,14 @@ from flatline.sense.drift import Drift
 from flatline.sense.exam import Exam
 from flatline.sense.gauge import Reading
 from flatline.sense.gradients import Movement
-from flatline.sense.harvest import fetch
+from flatline.sense.harvest import Harvest, drawn, fetch, gathered
 from flatline.sense.layers import NUMBERS, Layer
 from flatline.sense.measures import shifts
 from flatline.sense.optimizers import Pull, owners
 from flatline.sense.pulse import MOST, Pulse
 from flatline.sense.recorder import Recorder
 from flatline.sense.roll import Change, Member, Roll
+from flatline.sense.sample import Spare
 from flatline.sense.taps import Taps
 from flatline.sense.vitals import Ledger, Vitals
 from flatline.sense.window import WINDOW_EXAMPLES, Window
@@ -54,13 +55,17 @@ class Census:
         atlas: Where the places come from.
         recorder: Where exams are written.
         taps: What is told the norms of gradients.
+        spare: Runs what makes histograms.
         complete: An exam sees every example of the step.
     """
 
-    def __init__(self, atlas: Atlas, recorder: Recorder, taps: Taps, complete: bool = True) -> None:
+    def __init__(
+        self, atlas: Atlas, recorder: Recorder, taps: Taps, spare: Spare, complete: bool = True
+    ) -> None:
         self._atlas = atlas
         self._recorder = recorder
         self._taps = taps
+        self._spare = spare
         self._complete = complete
         self._entries: dict[Place, Entry] = {}
         self._pulses: list[tuple[int, Pulse]] = []
@@ -239,7 +244,8 @@ class Census:
             )
             for place, (rows, numbers) in looks.items()
         }
-        harvest = fetch(pending, movements, extras)
+        samples = self._spare(gathered, [reading for reading, _ in pending])
+        harvest = fetch(pending, movements, extras, samples)
         found = {place: vitals for place, vitals in harvest.vitals.items() if vitals.examples}
         measures = harvest.measures
         alive = {place: ~vitals.silent for place, vitals in found.items()}
@@ -261,9 +267,14 @@ class Census:
                 previous[place.name] = None
             entry.window.add(vitals)
         # Before the exam, which wakes the writer.
-        self._recorder.histograms(step, {p.name: one for p, one in harvest.histograms.items()})
+        self._spare(self._draw, step, harvest)
         self._write(step, found, measures, changes, previous)
         self.own += time.perf_counter() - start
+
+    def _draw(self, step: int, harvest: Harvest) -> None:
+        """Write the histograms."""
+        if harvest.samples:
+            self._recorder.histograms(step, drawn(harvest))
 
     def _advance(
         self,

@@ -24,6 +24,7 @@ from flatline.anatomy.tracer import Tracer
 from flatline.sense.gauge import Batch, Reading
 from flatline.sense.gradients import Movement
 from flatline.sense.patch import Patch
+from flatline.sense.sample import Spare
 from flatline.sense.sketch import sketch
 from flatline.sense.staff import Staff
 from flatline.sense.stance import Stance
@@ -102,10 +103,13 @@ class Exam:
     Args:
         tracer: The tracer; its observer is replaced by this exam's staff.
         watches: Tells whether a module belongs to the watched models, in the watched thread.
+        spare: See :class:`flatline.sense.staff.Staff`.
     """
 
-    def __init__(self, tracer: Tracer, watches: Callable[[nn.Module], bool]) -> None:
-        self.staff = Staff()
+    def __init__(
+        self, tracer: Tracer, watches: Callable[[nn.Module], bool], spare: Spare | None = None
+    ) -> None:
+        self.staff = Staff(spare)
         self.fault: Exception | None = None
         self.began: float | None = None
         self.own = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -85,7 +86,7 @@ class Examiner:
         Args:
             watches: Whether a module is one of those to look at, here and now.
         """
-        self.exam = Exam(self._tracer, watches)
+        self.exam = Exam(self._tracer, watches, partial(self._guard, "histograms"))
         self._guard("exam", self.exam.open)
 
     def drop(self) -> None:

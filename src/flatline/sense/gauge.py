@@ -21,9 +21,10 @@ from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs, joined
 from flatline.anatomy.spread import Spread
 from flatline.curves import Interval
-from flatline.sense.sample import Sample, Sampler
+from flatline.sense.sample import Sample
 from flatline.sense.unseen import unseen
 
+Draw = Callable[[Place, Tensor, Tensor, Tensor], Sample | None]
 #: Probes whose projections of z tell duplicates apart.
 _PROBES = 4
 #: Largest number of elements looked at in one elementwise pass.
@@ -187,9 +188,9 @@ class Reading:
         z: Tensor,
         spread: Spread,
         batch: Batch,
-        sampler: Sampler | None = None,
+        draw: Draw | None = None,
     ) -> Reading:
-        """Read the pre-activations, and have a few of them copied."""
+        """Read the pre-activations, and have ``draw`` copy a few of them."""
         activation = place.activation
         if z.numel() == 0:
             return cls._empty(place, batch, spread, z)
@@ -205,12 +206,10 @@ class Reading:
         weight = z.shape[1] * z.shape[3]
         sums = [z.sum(dim=(0, 1, 3)), _squares(z)]
         extrema = [low.amin(dim=0), high.amax(dim=0)]
-        samples: tuple[Sample, ...] = ()
-        if sampler is not None and activation.shows_z:
-            samples = (sampler.draw(place, z, fired, railed),)
+        drawn = draw(place, z, fired, railed) if draw is not None and activation.shows_z else None
         return cls(
             place, batch, spread, fired, railed, sums, extrema, _project(z), weight,
-            samples=samples,
+            samples=() if drawn is None else (drawn,),
         )  # fmt: skip
 
     @classmethod

@@ -15,6 +15,7 @@ _log = logging.getLogger("flatline")
 #: What each part is called when it is lost.
 _PARTS = {
     "exam": "activations (exams)",
+    "histograms": "how pre-activations are distributed (histograms)",
     "pulse": "the reading at every step (pulse)",
     "taps": "loss and learning rate",
     "facts": "how far the run is",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,19 +32,20 @@ class Harvest:
         vitals: Vitals of the units.
         measures: Numbers about the site as a whole.
         extras: What else was to be brought along.
-        histograms: Where the pre-activations of some units lay.
+        samples: Values of some units: index of each column, and the rows.
     """
 
     vitals: dict[Place, Vitals]
     measures: dict[Place, dict[str, float]]
     extras: dict[Place, Array]
-    histograms: dict[Place, Histograms]
+    samples: dict[Place, tuple[Array, Array]]
 
 
 def fetch(
     pending: Sequence[tuple[Reading, Tensor]],
     movements: Mapping[Place, Movement],
     extras: Mapping[Place, Tensor] | None = None,
+    samples: Mapping[Place, Sample] | None = None,
 ) -> Harvest:
     """Everything an exam read, with one transfer per device.
 
@@ -52,12 +53,12 @@ def fetch(
         pending: Readings with their :meth:`Reading.flat`.
         movements: What moved at each site; after the update.
         extras: Further numbers of each site.
+        samples: What was copied of each site.
     """
-    extras = extras or {}
+    extras, samples = extras or {}, samples or {}
     moved = {place: movement.numbers() for place, movement in movements.items()}
     flats = [flat for _, flat in pending]
     flats += [numbers.reshape(-1) for numbers in (*moved.values(), *extras.values())]
-    samples = _samples([reading for reading, _ in pending])
     flats += [flat for sample in samples.values() for flat in sample.flat()]
     numbers = iter(_to_host(flats))
     found: dict[Place, Vitals] = {}
@@ -79,12 +80,13 @@ def fetch(
         measures[place] |= measure(vitals) | {"cold": cold[place]}
     shown = {place: next(numbers) for place in extras}
     drawn = {
-        place: _drawn(sample, next(numbers), next(numbers)) for place, sample in samples.items()
+        place: (next(numbers), next(numbers).reshape(sample.rows.shape))
+        for place, sample in samples.items()
     }
     return Harvest(found, measures, shown, drawn)
 
 
-def _samples(readings: Sequence[Reading]) -> dict[Place, Sample]:
+def gathered(readings: Iterable[Reading]) -> dict[Place, Sample]:
     """What was copied of each site in all its calls."""
     found: dict[Place, list[Sample]] = {}
     for reading in readings:
@@ -92,10 +94,12 @@ def _samples(readings: Sequence[Reading]) -> dict[Place, Sample]:
     return joined(found)
 
 
-def _drawn(sample: Sample, units: Array, values: Array) -> Histograms:
-    """The histograms of a sample whose numbers are on the host."""
-    rows = values.reshape(sample.rows.shape).astype(np.float32, copy=False)
-    return histograms(units.astype(np.int32), rows)
+def drawn(harvest: Harvest) -> dict[str, Histograms]:
+    """The histograms of what was copied, by site."""
+    return {
+        place.name: histograms(units.astype(np.int32), rows.astype(np.float32, copy=False))
+        for place, (units, rows) in harvest.samples.items()
+    }
 
 
 def _read(reading: Reading, numbers: Array) -> tuple[Vitals, dict[str, float], float]:

@@ -42,11 +42,6 @@ class Histograms:
     lost: Byte
     counts: Byte
 
-    def row(self, unit: int) -> int | None:
-        """Where a unit stands; ``None`` where it was not sampled."""
-        place = int(np.searchsorted(self.units, unit))
-        return place if place < len(self.units) and self.units[place] == unit else None
-
 
 def histograms(units: Int, rows: Values) -> Histograms:
     """Histograms of a sample.

@@ -19,7 +19,7 @@ from flatline.errors import UnsupportedError, UsageError
 from flatline.sense.ablation import Silencer, ablate
 from flatline.sense.exam import Exam
 from flatline.sense.gradients import Movement
-from flatline.sense.harvest import fetch
+from flatline.sense.harvest import drawn, fetch, gathered
 from flatline.sense.histogram import Histograms
 from flatline.sense.staff import Staff
 from flatline.sense.vitals import Vitals, merge
@@ -82,6 +82,11 @@ def loss_of(model: nn.Module, batch: Any, loss_fn: LossFunction | None) -> Tenso
     return loss_fn(model, batch)
 
 
+def _plainly(work: Callable[..., Any], *args: Any) -> Any:
+    """Run work whose faults are ours to tell."""
+    return work(*args)
+
+
 class Examination:
     """What one census found.
 
@@ -131,7 +136,7 @@ def examine(
     total: dict[Any, Vitals] = {}
     with untouched(model):
         for batch in batches:
-            exam = Exam(tracer, lambda module: names.module(module) is not None)
+            exam = Exam(tracer, lambda module: names.module(module) is not None, _plainly)
             exam.open()
             try:
                 loss = loss_of(model, batch, loss_fn)
@@ -144,12 +149,12 @@ def examine(
             places = dict.fromkeys(reading.place for reading, _ in pending)
             movements = {place: Movement(place, updated=True) for place in places}
             with np.errstate(all="ignore"):
-                harvest = fetch(pending, movements)
+                samples = gathered(reading for reading, _ in pending)
+                harvest = fetch(pending, movements, samples=samples)
                 for place, part in harvest.vitals.items():
                     total[place] = merge(total[place], part) if place in total else part
                     found.measures[place.name] = harvest.measures[place]
-                for place, drawn in harvest.histograms.items():
-                    found.histograms[place.name] = drawn
+                found.histograms |= drawn(harvest)
             found.batches += 1
             _expect_no_fault(exam, model)
         if ablation and found.batches:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,10 @@ from flatline.sense.histogram import MOST, TOTAL, UNITS
 _NARROW = 4 * UNITS
 #: A step of this share of a circle spreads any number of points evenly over it.
 _GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+#: Runs work that may fail without harm to others, and then gives ``None``.
+Spare = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -10,13 +12,17 @@ from flatline.anatomy.atlas import Place
 from flatline.anatomy.inputs import Inputs
 from flatline.anatomy.spread import Spread
 from flatline.sense.gauge import Batch, Reading
-from flatline.sense.sample import Sampler
+from flatline.sense.sample import Sampler, Spare
 
 
 class Staff:
-    """Hears from the tracer and takes the readings of one exam."""
+    """Hears from the tracer and takes the readings of one exam.
 
-    def __init__(self) -> None:
+    Args:
+        spare: Runs the drawing of samples; without it none are drawn.
+    """
+
+    def __init__(self, spare: Spare | None = None) -> None:
         self.batch = Batch(1)
         self.staged: list[Reading] = []
         self.done: list[Reading] = []
@@ -24,10 +30,11 @@ class Staff:
         self.hooks: list[RemovableHandle] = []
         self._draws = 0
         self._sampler = Sampler()
+        self._draw = None if spare is None else partial(spare, self._sampler.draw)
 
     def before(self, place: Place, z: Tensor, spread: Spread, inputs: Inputs | None) -> Reading:
         """Read a pre-activation; see :class:`flatline.anatomy.tracer.Observer`."""
-        reading = Reading.of(place, z, spread, self.batch, self._sampler)
+        reading = Reading.of(place, z, spread, self.batch, self._draw)
         reading.inputs = inputs
         self.staged.append(reading)
         return reading

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,7 +68,8 @@ class Watcher:
         self._max_steps, self._stop = max_steps, stop
         self._atlas = Atlas()
         tracer = Tracer(Names(models or []), self._atlas, Staff())
-        self._census = Census(self._atlas, recorder, self.taps, complete)
+        spare = partial(self.guard, "histograms")
+        self._census = Census(self._atlas, recorder, self.taps, spare, complete)
         self._notes = notes = Notes(recorder)
         self._turns = Turns()
         self._exams = Examiner(tracer, self._census, notes, self._turns, self.guard, models)

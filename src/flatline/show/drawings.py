@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from flatline.activations import Activation
 from flatline.sense.histogram import TOTAL, UNITS, Histograms, unpack
+from flatline.sense.vitals import Int
 from flatline.show.text import measured
 
 #: Marks for the bins of a histogram in a line of text, by their height.
@@ -93,7 +98,7 @@ def bars(counts: Sequence[int], levels: str) -> str:
 
 
 class Drawings:
-    """The histograms of one site, unpacked where they are asked for.
+    """The histograms of one site, unpacked when the first one is asked for.
 
     Args:
         packed: Step and packed histograms of each exam, by rising step.
@@ -101,7 +106,22 @@ class Drawings:
 
     def __init__(self, packed: Sequence[tuple[int, bytes]]) -> None:
         self._packed = packed
-        self._unpacked: dict[int, Histograms] = {}
+
+    @cached_property
+    def _found(self) -> list[Histograms]:
+        return [unpack(blob) for _, blob in self._packed]
+
+    @cached_property
+    def _places(self) -> tuple[Int, Int]:
+        """Units by rising index, each as often as it was drawn, and the exams that did, rising."""
+        units = np.concatenate([one.units for one in self._found])
+        places = np.repeat(np.arange(len(self._found)), [len(one.units) for one in self._found])
+        order = np.argsort(units, kind="stable")
+        return units[order], places[order].astype(np.int32)
+
+    def units(self, place: int) -> set[int]:
+        """The units that an exam drew, counted from the first one, or from the last as -1."""
+        return set(self._found[place].units.tolist())
 
     def of(self, unit: int, life: int = -1, since: int = -1) -> tuple[Histogram, ...]:
         """The first and the last exam that drew a unit, and those around its death.
@@ -113,50 +133,18 @@ class Drawings:
             life: Last step on which it showed life; -1 for never.
             since: First step on which it was dead; -1 for a unit that lives.
         """
-        steps = [step for step, _ in self._packed]
-        onward = range(len(steps))
-        wanted: dict[str, Iterable[int]] = {"first exam": onward}
-        if since >= 0:
-            wanted["last alive"] = [place for place in reversed(onward) if steps[place] <= life]
-            wanted["first dead"] = [place for place in onward if steps[place] >= since]
-        wanted["last exam"] = reversed(onward)
-        named: dict[int, list[str]] = {}
-        for moment, places in wanted.items():
-            place = next((one for one in places if self._row(one, unit) is not None), None)
-            if place is not None:
-                named.setdefault(place, []).append(moment)
-        for moments in named.values():
-            if moments[0] == "first exam" and moments[-1] == "last exam":
-                moments[:] = ["only exam", *moments[1:-1]]
-        chosen = sorted({*named, *self._between(named, unit)})
-        return tuple(self._at(place, unit, named.get(place, ())) for place in chosen)
-
-    def units(self, place: int) -> set[int]:
-        """The units that an exam drew, counted from the first one, or from the last as -1."""
-        return set(self._found(place % len(self._packed)).units.tolist())
-
-    def _between(self, named: Mapping[int, object], unit: int) -> Iterable[int]:
-        """Places between the first and the last, as many as are missing, evenly spaced."""
-        missing = EXAMS - len(named)
-        if not named or missing <= 0:
-            return
-        first, last = min(named), max(named)
-        for part in range(1, missing + 1):
-            place = first + round((last - first) * part / (missing + 1))
-            if self._row(place, unit) is not None:
-                yield place
-
-    def _found(self, place: int) -> Histograms:
-        if place not in self._unpacked:
-            self._unpacked[place] = unpack(self._packed[place][1])
-        return self._unpacked[place]
-
-    def _row(self, place: int, unit: int) -> int | None:
-        return self._found(place).row(unit)
+        if not self._packed:
+            return ()
+        units, places = self._places
+        drawn = places[np.searchsorted(units, unit) : np.searchsorted(units, unit, "right")]
+        steps = [self._packed[place][0] for place in drawn]
+        moments = _moments(steps, life, since)
+        chosen = sorted({*moments, *_between(len(steps), EXAMS - len(moments))})
+        return tuple(self._at(drawn[index], unit, moments.get(index, ())) for index in chosen)
 
     def _at(self, place: int, unit: int, moments: Sequence[str]) -> Histogram:
-        found, row = self._found(place), self._row(place, unit)
-        assert row is not None
+        found = self._found[place]
+        row = int(np.searchsorted(found.units, unit))
         low, high = (float(ends[row]) for ends in (found.low, found.high))
         known = math.isfinite(low)
         return Histogram(
@@ -167,3 +155,32 @@ class Drawings:
             lost=int(found.lost[row]),
             counts=tuple(found.counts[row].tolist()),
         )
+
+
+def _moments(steps: Sequence[int], life: int, since: int) -> dict[int, list[str]]:
+    """What some of these exams are in the life of a unit, by their place.
+
+    Args:
+        steps: The exams that drew it, rising.
+        life: See :meth:`Drawings.of`.
+        since: See there.
+    """
+    if not steps:
+        return {}
+    last = len(steps) - 1
+    named = {0: ["first exam" if last else "only exam"]}
+    if since >= 0:
+        alive, dead = bisect_right(steps, life) - 1, bisect_left(steps, since)
+        if alive >= 0:
+            named.setdefault(alive, []).append("last alive")
+        if dead <= last:
+            named.setdefault(dead, []).append("first dead")
+    if last:
+        named.setdefault(last, []).append("last exam")
+    return named
+
+
+def _between(number: int, missing: int) -> Iterable[int]:
+    """``missing`` places between the first and the last of ``number``, evenly spaced."""
+    parts = range(1, missing + 1) if number else ()
+    return (round((number - 1) * part / (missing + 1)) for part in parts)

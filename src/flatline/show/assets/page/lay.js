@@ -85,17 +85,17 @@ function ridgePlot(site, rows) {
 }
 
 /**
- * The axis reaches over all values; to an end of the flat tails where it is near, and where all
- * values of an exam lie beyond it.
+ * The axis reaches over all values; to an end of the flat tails where it is near (the nearest one
+ * where all values are equal), and where all values of an exam lie beyond it.
  */
 function ridgeRange(rows, low, high) {
   const known = rows.filter((row) => row.low !== null);
   if (!known.length) return [0, 0];
   let least = Math.min(...known.map((row) => row.low));
   let most = Math.max(...known.map((row) => row.high));
-  const near = most - least;
-  for (const end of [low, high]) {
-    if (end === null) continue;
+  const ends = [low, high].filter((end) => end !== null);
+  const near = most - least || Math.min(...ends.map((end) => Math.abs(end - least)));
+  for (const end of ends) {
     const beyond = known.some((row) => (end === low ? row.high <= end : row.low >= end));
     if (!beyond && (end < least - near || end > most + near)) continue;
     [least, most] = [Math.min(least, end), Math.max(most, end)];
