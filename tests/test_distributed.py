@@ -44,14 +44,14 @@ TRAIN = """
 """
 
 
-def run(folder, *command):
+def run(folder, *command, status=0):
     paths = [TESTS.parent / "src", TESTS]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
     done = subprocess.run(
         [sys.executable, *LAUNCH, *command],
         cwd=folder, env=env, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return done
 
 
@@ -82,3 +82,48 @@ def test_one_report_speaks_for_both_processes(tmp_path):
 def test_replicated_and_sharded_training_comes_out_bit_identical(tmp_path):
     run(tmp_path, str(TESTS / "two_processes.py"), str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
+
+
+TREATED = """
+    import os, sys, torch
+    import torch.distributed as dist
+    from torch import nn
+    from torch.nn.parallel import DistributedDataParallel
+
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    torch.set_num_threads(1)
+    torch.manual_seed(rank)  # each draws weights of its own, of which DDP takes those of process 0
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    model = DistributedDataParallel(net)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(32, 8) + rank).square().sum().backward()
+        optimizer.step()
+    dist.destroy_process_group()
+    print([round(float(p.double().sum()), 4) for p in model.parameters()])
+"""
+
+
+def test_processes_that_are_treated_keep_the_same_weights(tmp_path):
+    (tmp_path / "train.py").write_text(textwrap.dedent(TREATED))
+    treatments = [part for one in ("init=lsuv", "standardize=input") for part in ("--apply", one)]
+
+    plain = run(tmp_path, "-m", "flatline", "run", "--quiet", "train.py")
+    done = run(tmp_path, "-m", "flatline", "run", "--quiet", *treatments, "train.py")
+
+    one, other = done.stdout.splitlines()
+    assert one == other
+    assert one not in plain.stdout
+
+
+def test_parameters_are_not_added_where_nothing_would_average_them(tmp_path):
+    (tmp_path / "train.py").write_text(textwrap.dedent(TREATED))
+
+    command = ("-m", "flatline", "run", "--quiet", "--apply", "norm=batch", "train.py")
+    done = run(tmp_path, *command, status=1)
+
+    assert "norm=batch: expected one process where parameters are added" in done.stderr
+    assert "found 2, between which nothing would average their gradients" in done.stderr
+    assert "Traceback" not in done.stderr.partition("flatline: ")[2].partition("torch")[0]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from flatline.treatments.ranks import expect_one
+
 if TYPE_CHECKING:
     from flatline.treatments.registry import Treatment
     from flatline.treatments.scout import Scene
@@ -43,7 +45,11 @@ class Patient:
         Args:
             parameters: The new ones, by their qualified names.
             beside: The old one; the first group takes them where it is not trained.
+
+        Raises:
+            UnsupportedError: Several processes train the model together.
         """
+        expect_one()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 if any(beside is one for one in group["params"]):

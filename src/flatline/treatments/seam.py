@@ -28,6 +28,7 @@ from flatline.sense.patch import Patch, skip
 from flatline.sense.unseen import simulated
 from flatline.treatments import scout
 from flatline.treatments.plan import Part, Patient, build
+from flatline.treatments.ranks import agree
 from flatline.treatments.registry import Treatment
 
 Refuse = Callable[[str], NoReturn]
@@ -283,6 +284,7 @@ class Seam:
             if _waits(part):
                 self._announce(treatment, part)
                 self._carry_out(treatment, part.at_data, patient)
+                self._carry_out(treatment, agree, model)
 
     def _trained(self, model: nn.Module) -> str:
         """Why the weights of a model are not fresh; empty where they are."""

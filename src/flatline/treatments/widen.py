@@ -11,6 +11,7 @@ from flatline.errors import UnsupportedError
 from flatline.sense.lone import untouched
 from flatline.treatments.initialise import he
 from flatline.treatments.plan import Part, Patient
+from flatline.treatments.ranks import expect_one
 
 if TYPE_CHECKING:
     from flatline.anatomy.atlas import Place
@@ -39,9 +40,10 @@ class Widen(Part):
         """Widen.
 
         Raises:
-            UnsupportedError: The weights are not fresh, there is no such layer, or something else
-                in the model depends on its width.
+            UnsupportedError: The weights are not fresh, there is no such layer, something else
+                in the model depends on its width, or several processes train the model.
         """
+        expect_one()
         if patient.trained:
             raise UnsupportedError(
                 f"expected a model with fresh weights to widen, found that {patient.trained}; "
