@@ -279,3 +279,12 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal():
         None,
     ]
     assert summary(Progress("loss", [0], {})) == "0 of 0 runs"
+
+
+def test_an_arm_of_several_treatments_is_named_in_full_one_a_line():
+    name = "activation=leaky_relu+norm=batch:standard"
+    lines = str(trial(arm(name, (0.25, 0.5, 0.7), 0.02))).splitlines()
+
+    first = next(i for i, line in enumerate(lines) if line.startswith("  activation=leaky_relu  "))
+    assert lines[first + 1] == "  +norm=batch:standard"
+    assert all(len(line) <= 80 for line in lines)

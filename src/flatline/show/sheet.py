@@ -122,7 +122,10 @@ class Sheet:
 
     def fitting(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
         """How many columns of a :meth:`table` fit; the first two are always shown."""
-        widths = [max(map(len, column)) + 2 for column in zip(heads, *rows, strict=True)]
+        widths = [
+            max(len(line) for cell in column for line in cell.split("\n")) + 2
+            for column in zip(heads, *rows, strict=True)
+        ]
         while sum(widths) > self.width and len(widths) > 2:
             widths.pop()
         return len(widths)

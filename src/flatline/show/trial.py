@@ -14,6 +14,7 @@ from flatline.show.next_steps import next_steps
 from flatline.show.plain import plain, version
 from flatline.show.sheet import Sheet, as_text, bare
 from flatline.show.text import clean, count, measured, percent
+from flatline.treatments.registry import split
 from flatline.trials.plan import LOSS, OUTPUT
 from flatline.trials.result import ArmResult, Result
 from flatline.trials.statistics import BETTER, UNDECIDED, WORSE
@@ -101,7 +102,13 @@ def _heads(trial: Result) -> tuple[str, ...]:
 
 
 def _row(arm: ArmResult) -> tuple[str, ...]:
-    return clean(arm.treatment, NAME), _objective(arm), _difference(arm), _verdict(arm)
+    return _name(arm), _objective(arm), _difference(arm), _verdict(arm)
+
+
+def _name(arm: ArmResult) -> str:
+    """An arm's name, of several treatments one a line where they do not fit in one."""
+    parts = [arm.treatment] if len(arm.treatment) <= NAME else split(arm.treatment)
+    return "\n+".join(clean(part, NAME) for part in parts)
 
 
 _ASIDES = ("arm", "dead", "sick", "rank", "steps", "gap")
@@ -118,7 +125,7 @@ def _asides(trial: Result, arm: ArmResult) -> tuple[str, ...]:
     shares = (arm.average("dead_share"), arm.average("sick_share"))
     steps = trial.steps_to_control(arm)
     return (
-        clean(arm.treatment, NAME),
+        _name(arm),
         *("" if share is None else percent(share) for share in shares),
         measured(arm.average("effective_rank")),
         f"{steps:,.0f}" if steps is not None else "never" if arm.runs.keys() & trial.ends else "",
