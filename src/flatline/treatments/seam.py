@@ -291,7 +291,10 @@ class Seam:
         if getattr(model, "name_or_path", ""):
             return f"it was loaded from {getattr(model, 'name_or_path', '')}"
         own = {id(parameter) for parameter in model.parameters()}
-        if any(id(p) in own for one in self._optimizers for p in one.state):
+        states = [
+            state for one in self._optimizers for p, state in one.state.items() if id(p) in own
+        ]
+        if any(state.get("step") != 0 for state in states):  # Adagrad's start at 0 steps
             return "it was trained already"
         return ""
 
