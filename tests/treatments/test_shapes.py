@@ -8,6 +8,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import spectral_norm
 
 import flatline
 from flatline.errors import UnsupportedError
@@ -37,6 +38,39 @@ class Views(nn.Module):
 
     def forward(self, x):
         return self.b(torch.relu(self.a(x)).reshape(-1, 2, 2).flatten(1))
+
+
+class Pair(nn.Module):
+    """Gives its features away beside its output, or in a mapping what depends on their number."""
+
+    def __init__(self, *, mapping: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.mapping = nn.Linear(6, 2), nn.Linear(2, 3), mapping
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        out = self.b(h / (1 + h.mean(-1, keepdim=True)))
+        return {"out": out} if self.mapping else (self.b(h), [h])
+
+
+class Shared(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.a, self.b, self.o = (
+            nn.Linear(k, n) for k, n in ((6, 4), (4, 4), (4, 4), (4, 3))
+        )
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.o(torch.tanh(self.b(torch.tanh(self.a(torch.tanh(self.i(x)))))))
+
+
+def computed_weight():
+    model = nn.Sequential(nn.Linear(6, 2, bias=False), nn.Tanh(), nn.Linear(2, 3))
+    spectral_norm(model[0])
+    return spectral_norm(model[2]) and model
 
 
 def pinched():
@@ -79,6 +113,35 @@ def test_a_wider_layer_computes_the_same_and_its_new_units_are_trained():
     assert (model[4].weight[:, 1:] != 0).any()
 
 
+def test_gradients_and_numbers_of_before_the_first_batch_do_not_stop_widening():
+    model = fresh(pinched)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    flatline.treat(model, optimizer, "widen=8", batches=[torch.full((4, 6), torch.nan)])
+
+    optimizer.zero_grad(set_to_none=False)
+    model(X).square().sum().backward()
+    optimizer.step()
+    assert model[2].weight.grad.shape == (8, 16)
+
+
+def test_a_model_may_be_widened_within_the_first_step_of_lbfgs():
+    model = fresh(pinched)
+    optimizer = torch.optim.LBFGS(model.parameters())
+    flatline.treat(model, optimizer, "widen=8")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(X).square().mean()
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(2)]
+    assert losses[1] < losses[0]
+    assert model[2].out_features == 8
+
+
 def test_an_optimizer_that_prepares_its_state_has_not_trained():
     model = fresh(pinched)
     optimizer = torch.optim.Adagrad(model.parameters())
@@ -113,10 +176,14 @@ def test_widening_draws_nothing_of_the_programs_and_leaves_the_old_weights():
             lambda: nn.Sequential(nn.Linear(6, 2), nn.Tanh(), nn.LayerNorm(2), nn.Linear(2, 3)),
             "found that with more units|found none",
         ),
+        (lambda: Pair(mapping=False), "more units it computes something else"),
+        (lambda: Pair(mapping=True), "more units it computes something else"),
+        (Shared, "found that with more units"),
+        (computed_weight, "that read it, found none"),
     ],
 )
 def test_what_cannot_be_widened_is_refused(make, why):
-    width = 9 if make is Views else 4
+    width = 9 if make in (Views, Shared) else 4
 
     model, old = fresh(make), fresh(make)
     optimizer = torch.optim.Adam(model.parameters())
@@ -124,7 +191,8 @@ def test_what_cannot_be_widened_is_refused(make, why):
     with pytest.raises(UnsupportedError, match=why):
         flatline.treat(model, optimizer, f"widen={width}", batches=[X])
     assert str(model) == str(old)
-    assert torch.equal(model.eval()(X), old(X))
+    assert [p.shape for p in model.parameters()] == [p.shape for p in old.parameters()]
+    assert all(map(torch.equal, model.parameters(), old.parameters()))
 
 
 @pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])

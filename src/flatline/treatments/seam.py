@@ -291,10 +291,11 @@ class Seam:
         if getattr(model, "name_or_path", ""):
             return f"it was loaded from {getattr(model, 'name_or_path', '')}"
         own = {id(parameter) for parameter in model.parameters()}
-        states = [
+        states = (
             state for one in self._optimizers for p, state in one.state.items() if id(p) in own
-        ]
-        if any(state.get("step") != 0 for state in states):  # Adagrad's start at 0 steps
+        )
+        # Adagrad's begin with 0 steps; that of LBFGS has its own word for them.
+        if any(state.get("step", state.get("n_iter")) != 0 for state in states if state):
             return "it was trained already"
         return ""
 
