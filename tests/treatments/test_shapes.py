@@ -126,6 +126,17 @@ def test_gradients_and_numbers_of_before_the_first_batch_do_not_stop_widening():
     assert model[2].weight.grad.shape == (8, 16)
 
 
+@pytest.mark.parametrize("treatment", ["widen=8", "init=he", "init=orthogonal", "init=asymmetric"])
+def test_weights_are_drawn_alike_whatever_the_default_device(treatment):
+    plain, _ = treated(pinched, treatment)
+    model = fresh(pinched)
+    optimizer = torch.optim.Adam(model.parameters())
+    with torch.device("meta"):
+        flatline.treat(model, optimizer, treatment, batches=[X])
+
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
+
+
 def test_a_model_may_be_widened_within_the_first_step_of_lbfgs():
     model = fresh(pinched)
     optimizer = torch.optim.LBFGS(model.parameters())

@@ -64,8 +64,9 @@ class Widen(Part):
         old = [(one, vars(one).copy(), _data(one)) for one in touched]
         generator = Generator().manual_seed((torch.initial_seed() ^ _SALT) % 2**63)
         try:
-            for place, layer, readers in narrow:
-                _grow(place, layer, readers, self._units, generator)
+            with torch.device("cpu"):  # the same numbers on every device
+                for place, layer, readers in narrow:
+                    _grow(place, layer, readers, self._units, generator)
             same = _alike(before, _outputs(patient))
             why = "" if same else "it computes something else"
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
