@@ -215,3 +215,12 @@ def test_a_long_command_fits_the_lines_that_it_is_given():
 
     assert all(len(line) <= 38 for line in shown)
     assert all(line.endswith(" \\") for line in shown[:-1])
+
+
+@pytest.mark.parametrize("width", [30, 40, 80])
+def test_every_line_of_what_a_command_is_for_is_a_comment_to_a_shell(width):
+    said = "the first remedy for learning-rate-too-high, applied"
+    lines = Sheet(width, ascii_only=False).comment(said).plain.split("\n")
+
+    assert all(line.startswith("# ") and len(line) <= width - 2 for line in lines)
+    assert " ".join(line.removeprefix("# ") for line in lines) == said

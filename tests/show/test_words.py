@@ -202,6 +202,17 @@ def test_commands_can_be_typed_again():
     assert all("--store '/a b/runs.db'" in command for command in elsewhere[:4])
 
 
+def test_a_program_with_many_options_is_named_whole_unless_it_fills_the_screen():
+    built = build(recordings.sick_mlp())
+
+    def offered(options):
+        argv = ["train.py", *(f"--option-{n}=value" for n in range(options))]
+        return words.commands(replace(built, run={**built.run, "argv": argv}))[3][0]
+
+    assert offered(10).endswith("--option-8=value --option-9=value")
+    assert offered(30) == "flatline run --apply lr=x0.1 SCRIPT"
+
+
 def test_no_command_is_offered_that_holds_what_cannot_be_typed():
     commands = [command for command, _ in words.commands(build(recordings.hostile()))]
     assert commands == [

@@ -8,9 +8,11 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import spectral_norm
 
 import flatline
 from flatline.errors import UnsupportedError
+from flatline.treatments import floor
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(5))
 
@@ -36,6 +38,39 @@ class Views(nn.Module):
 
     def forward(self, x):
         return self.b(torch.relu(self.a(x)).reshape(-1, 2, 2).flatten(1))
+
+
+class Pair(nn.Module):
+    """Gives its features away beside its output, or in a mapping what depends on their number."""
+
+    def __init__(self, *, mapping: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.mapping = nn.Linear(6, 2), nn.Linear(2, 3), mapping
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        out = self.b(h / (1 + h.mean(-1, keepdim=True)))
+        return {"out": out} if self.mapping else (self.b(h), [h])
+
+
+class Shared(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.i, self.a, self.b, self.o = (
+            nn.Linear(k, n) for k, n in ((6, 4), (4, 4), (4, 4), (4, 3))
+        )
+        self.b.weight = self.a.weight
+
+    def forward(self, x):
+        return self.o(torch.tanh(self.b(torch.tanh(self.a(torch.tanh(self.i(x)))))))
+
+
+def computed_weight():
+    model = nn.Sequential(nn.Linear(6, 2, bias=False), nn.Tanh(), nn.Linear(2, 3))
+    spectral_norm(model[0])
+    return spectral_norm(model[2]) and model
 
 
 def pinched():
@@ -78,6 +113,58 @@ def test_a_wider_layer_computes_the_same_and_its_new_units_are_trained():
     assert (model[4].weight[:, 1:] != 0).any()
 
 
+def test_gradients_and_numbers_of_before_the_first_batch_do_not_stop_widening():
+    model = fresh(pinched)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    flatline.treat(model, optimizer, "widen=8", batches=[torch.full((4, 6), torch.nan)])
+
+    optimizer.zero_grad(set_to_none=False)
+    model(X).square().sum().backward()
+    optimizer.step()
+    assert model[2].weight.grad.shape == (8, 16)
+
+
+@pytest.mark.parametrize("treatment", ["widen=8", "init=he", "init=orthogonal", "init=asymmetric"])
+def test_weights_are_drawn_alike_whatever_the_default_device(treatment):
+    plain, _ = treated(pinched, treatment)
+    model = fresh(pinched)
+    optimizer = torch.optim.Adam(model.parameters())
+    with torch.device("meta"):
+        flatline.treat(model, optimizer, treatment, batches=[X])
+
+    assert all(map(torch.equal, model.parameters(), plain.parameters()))
+
+
+def test_a_model_may_be_widened_within_the_first_step_of_lbfgs():
+    model = fresh(pinched)
+    optimizer = torch.optim.LBFGS(model.parameters())
+    flatline.treat(model, optimizer, "widen=8")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = model(X).square().mean()
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(2)]
+    assert losses[1] < losses[0]
+    assert model[2].out_features == 8
+
+
+def test_an_optimizer_that_prepares_its_state_has_not_trained():
+    model = fresh(pinched)
+    optimizer = torch.optim.Adagrad(model.parameters())
+    flatline.treat(model, optimizer, "widen=8", batches=[X])
+
+    model(X).square().sum().backward()
+    optimizer.step()
+    assert optimizer.state[model[2].weight]["sum"].shape == (8, 16)
+    with pytest.raises(UnsupportedError, match="it was trained already"):
+        flatline.treat(model, optimizer, "init=he", batches=[X])
+
+
 def test_widening_draws_nothing_of_the_programs_and_leaves_the_old_weights():
     model, _ = treated(pinched, "widen=8")
     drawn = torch.rand(3)
@@ -100,10 +187,14 @@ def test_widening_draws_nothing_of_the_programs_and_leaves_the_old_weights():
             lambda: nn.Sequential(nn.Linear(6, 2), nn.Tanh(), nn.LayerNorm(2), nn.Linear(2, 3)),
             "found that with more units|found none",
         ),
+        (lambda: Pair(mapping=False), "more units it computes something else"),
+        (lambda: Pair(mapping=True), "more units it computes something else"),
+        (Shared, "found that with more units"),
+        (computed_weight, "that read it, found none"),
     ],
 )
 def test_what_cannot_be_widened_is_refused(make, why):
-    width = 9 if make is Views else 4
+    width = 9 if make in (Views, Shared) else 4
 
     model, old = fresh(make), fresh(make)
     optimizer = torch.optim.Adam(model.parameters())
@@ -111,7 +202,8 @@ def test_what_cannot_be_widened_is_refused(make, why):
     with pytest.raises(UnsupportedError, match=why):
         flatline.treat(model, optimizer, f"widen={width}", batches=[X])
     assert str(model) == str(old)
-    assert torch.equal(model.eval()(X), old(X))
+    assert [p.shape for p in model.parameters()] == [p.shape for p in old.parameters()]
+    assert all(map(torch.equal, model.parameters(), old.parameters()))
 
 
 @pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
@@ -143,6 +235,22 @@ def test_what_is_added_to_a_layers_output_is_normalised_with_it():
     assert torch.equal(twin(X), model(X))
 
 
+@pytest.mark.parametrize("rows", [1, 0])
+def test_a_last_batch_of_one_example_is_normalised_by_the_running_moments(rows):
+    model, optimizer = treated(
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), "norm=batch:standard"
+    )
+    model(X)
+    running = copy.deepcopy(model.state_dict())
+
+    out = model(X[:rows])
+    out.sum().backward()
+    optimizer.step()
+    assert all(p.isfinite().all() for p in model.parameters())
+    model.load_state_dict(running)
+    assert torch.equal(out, model.eval()(X[:rows]))
+
+
 def test_a_normalisation_of_a_sum_keeps_the_first_batch():
     model, _ = treated(smoothed, "norm=batch")
 
@@ -166,6 +274,18 @@ def test_a_nonlinearity_that_runs_twice_on_sums_is_left_alone_and_named(capsys):
     assert "before a.inner's nonlinearity: something is added to what" in capsys.readouterr().err
 
 
+@pytest.fixture
+def own_functions(monkeypatch):
+    """Gives torch's functions back at the end of a test in which a floor stands for them."""
+    monkeypatch.setattr(floor, "_PLAIN", [])
+    for owner in (torch, torch.Tensor):
+        for name in ("log", "sqrt"):
+            monkeypatch.setattr(owner, name, getattr(owner, name))
+    yield
+    floor._FLOOR.clear()
+
+
+@pytest.mark.usefixtures("own_functions")
 @pytest.mark.parametrize(
     ("loss", "steps"),
     [
@@ -175,7 +295,7 @@ def test_a_nonlinearity_that_runs_twice_on_sums_is_left_alone_and_named(capsys):
     ],
 )
 def test_a_floor_keeps_losses_and_gradients_finite(loss, steps):
-    plain, floored = torch.log, nn.Sequential(nn.Linear(6, 3))
+    floored = nn.Sequential(nn.Linear(6, 3))
     optimizer = torch.optim.SGD(floored.parameters(), lr=0.1)
     assert not loss(floored(X)).isfinite() or _gradient(floored, loss).isnan().any()
     flatline.treat(floored, optimizer, "floor=1e-12")
@@ -187,13 +307,75 @@ def test_a_floor_keeps_losses_and_gradients_finite(loss, steps):
 
         assert value.isfinite()
         assert all(p.isfinite().all() for p in floored.parameters())
-    assert torch.log is plain
+        assert torch.log(torch.zeros(1, requires_grad=True)).isinf()
 
 
 def _gradient(model, loss):
     return torch.autograd.grad(loss(model(X)), model[0].weight)[0]
 
 
+@pytest.mark.usefixtures("own_functions")
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_floor_holds_where_the_function_is_looked_up_before_the_model_runs(kind):
+    model = nn.Sequential(nn.Linear(6, 3)).to(kind)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flatline.treat(model, optimizer, "floor=1e-12")
+    for _ in range(2):
+        loss = torch.log(torch.relu(model(X.to(kind)) - 100)).mean()
+        loss.backward()
+        optimizer.step()
+
+        assert loss.isfinite()
+        assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.usefixtures("own_functions")
+def test_a_floor_holds_in_closures_and_ends_with_their_step():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    flatline.treat(model, optimizer, "floor=1e-12")
+
+    def closure():
+        optimizer.zero_grad()
+        loss = torch.log(torch.relu(model(X) - 100)).mean()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).isfinite()
+    assert torch.log(torch.zeros(1, requires_grad=True)).isinf()
+
+
+@pytest.mark.usefixtures("own_functions")
+def test_a_floor_leaves_what_has_no_order_and_the_programs_own_functions_alone():
+    model, plain = nn.Sequential(nn.Linear(6, 3)), torch.sqrt
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flatline.treat(model, optimizer, "floor=1e-12")
+    wave = torch.fft.fft(model(X))
+    assert torch.equal(torch.sqrt(wave), plain(wave))
+    with pytest.raises(TypeError):
+        torch.log(3.0)
+
+    def mine(x):
+        return x
+
+    torch.log = mine
+    wave.abs().sum().backward()
+    optimizer.step()
+    assert torch.log is mine
+
+
+@pytest.mark.usefixtures("own_functions")
+def test_a_model_that_keeps_a_function_with_a_floor_is_pickled():
+    model = nn.Sequential(nn.Linear(6, 3))
+    flatline.treat(model, torch.optim.SGD(model.parameters(), lr=0.1), "floor=1e-12")
+    model.ending, model.root = torch.log, torch.Tensor.sqrt
+
+    twin = pickle.loads(pickle.dumps(model))
+    assert twin.ending is torch.log
+    assert twin.root is torch.Tensor.sqrt
+
+
+@pytest.mark.usefixtures("own_functions")
 def test_a_floor_leaves_other_numbers_and_functions_outside_the_training_as_they_are():
     model = nn.Sequential(nn.Linear(6, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

@@ -113,6 +113,13 @@ def test_differences_without_spread_prove_nothing():
     assert same.why == "the same as the control to the last bit"
 
 
+def test_an_arm_that_diverges_like_the_control_is_not_called_the_same():
+    found = compare(runs(*[NAN] * 3), {"a": runs(*[NAN] * 3), "b": runs(1.0, 2.0, 3.0)})["a"]
+
+    assert (found.difference, found.verdict) == (None, "no difference shown")
+    assert found.why == "diverged on every seed, as the control"
+
+
 @pytest.mark.parametrize("diverged", [NAN, math.inf])
 def test_an_arm_that_diverges_is_worse_than_a_control_that_does_not(diverged):
     control = runs(2.3, 2.3001, 2.2999)

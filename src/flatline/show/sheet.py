@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,13 @@ class Sheet:
             else:
                 lines[-1] = longer
         return self.text(" \\\n".join(lines), "cyan")
+
+    def comment(self, said: str) -> Text:
+        """What a command is for, as lines that a shell skips when they are copied with it."""
+        lines = textwrap.wrap(
+            f"# {said}", self.width - 2, subsequent_indent="# ", break_on_hyphens=False
+        )
+        return self.text("\n".join(lines), "dim")
 
     def fit(self, name: str, cells: int, style: str = "") -> Text:
         """A name in at most so many cells, without its middle where it is longer."""

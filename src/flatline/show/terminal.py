@@ -249,7 +249,7 @@ class _Page(Sheet):
     def commands(self) -> RenderableType:
         lines = []
         for command, why in words.commands(self.report):
-            line, comment = self.command(command), self.text(f"# {why}", "dim")
+            line, comment = self.command(command), self.comment(why)
             if len(command) + len(why) + 6 <= self.width:
                 lines.append(Text.assemble(line, "  ", comment))
             else:

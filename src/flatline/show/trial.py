@@ -230,7 +230,7 @@ class _Page(Sheet):
         for command, why in next_steps(self.trial):
             shell = command.startswith("flatline ")  # the other kind is a line of Python
             line = self.command(command) if shell else self.text(command, "cyan")
-            lines += [self.text(f"# {why}", "dim"), line]
+            lines += [self.comment(why), line]
         return self.section("Next", *lines) if lines else None
 
 

@@ -34,6 +34,7 @@ MEANINGS = {
     "nonfinite": "its values or gradients were NaN or infinite",
 }
 ADVICE = 2  # remedies named where room is short
+LINE = 300  # characters of a program's command line that are repeated at most
 
 
 def split(site: SiteReport) -> dict[str, int]:
@@ -392,7 +393,7 @@ def usage(report: Report, treatment: str) -> dict[str, str]:
 
 
 def _program(report: Report) -> str:
-    """The command line that was watched, when it is short and safe to type again."""
+    """The command line that was watched, when it is short enough and safe to use again."""
     argv = [str(word) for word in report.run.get("argv") or ()]
     line = shlex.join(argv)
-    return line if argv and len(line) <= NAME and clean(line) == line else "SCRIPT"
+    return line if argv and len(line) <= LINE and clean(line) == line else "SCRIPT"

@@ -121,8 +121,9 @@ class Init(Part):
             )
         scene = patient.look()
         generator = Generator().manual_seed((torch.initial_seed() ^ _SALT) % 2**63)
-        for layer in layers:
-            self._draw(layer, scene.feeding(layer.weight), generator)
+        with torch.device("cpu"):  # the same numbers on every device
+            for layer in layers:
+                self._draw(layer, scene.feeding(layer.weight), generator)
         norms = [one for one in patient.model.modules() if _feeds(one, scene)]
         for norm in norms:
             norm.reset_parameters()
@@ -131,7 +132,7 @@ class Init(Part):
         patient.forget([p for one in (*layers, *norms) for p in one.parameters(recurse=False)])
 
     def _draw(self, layer: Layer, place: Place | None, generator: Generator) -> None:
-        weight = torch.empty(layer.weight.shape)  # the same numbers on every device
+        weight = torch.empty(layer.weight.shape)
         if self._kind == "asymmetric" and place is not None:
             bias = None if layer.bias is None else torch.empty(layer.bias.shape)
             asymmetric(weight, bias, generator)

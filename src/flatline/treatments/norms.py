@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from flatline.errors import UnsupportedError
 from flatline.sense.lone import untouched
@@ -36,10 +38,17 @@ def prepare(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 def _whole(norm: nn.Module, z: Tensor) -> Tensor:
     """Units of linear layers lie last, of others second."""
     if isinstance(norm, Rows):
-        flat: Tensor = norm(z.reshape(-1, z.shape[-1]))
-        return flat.reshape(z.shape)
-    whole: Tensor = norm(z)
-    return whole
+        return _applied(norm, z.reshape(-1, z.shape[-1])).reshape(z.shape)
+    return _applied(norm, z)
+
+
+def _applied(norm: nn.Module, z: Tensor) -> Tensor:
+    """One value of a unit has no variance: a last batch of one example gets the running ones."""
+    if isinstance(norm, _BatchNorm) and norm.training and z.numel() <= norm.num_features:
+        running = norm.running_mean, norm.running_var
+        return F.batch_norm(z, *running, norm.weight, norm.bias, eps=norm.eps)
+    out: Tensor = norm(z)
+    return out
 
 
 class Rows(nn.BatchNorm1d):

@@ -293,7 +293,11 @@ class Seam:
         if getattr(model, "name_or_path", ""):
             return f"it was loaded from {getattr(model, 'name_or_path', '')}"
         own = {id(parameter) for parameter in model.parameters()}
-        if any(id(p) in own for one in self._optimizers for p in one.state):
+        states = (
+            state for one in self._optimizers for p, state in one.state.items() if id(p) in own
+        )
+        # Adagrad's begin with 0 steps; that of LBFGS has its own word for them.
+        if any(state.get("step", state.get("n_iter")) != 0 for state in states if state):
             return "it was trained already"
         return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
@@ -49,6 +50,11 @@ class Widen(Part):
                 f"expected a model with fresh weights to widen, found that {patient.trained}; "
                 "start from scratch, or leave this treatment out"
             )
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            raise UnsupportedError(
+                "expected a training of one process, in which nothing was laid out by the sizes "
+                "of parameters, found torch.distributed at work; leave this treatment out"
+            )
         narrow = _narrow(patient, self._units)
         if not narrow:
             raise UnsupportedError(
@@ -59,9 +65,10 @@ class Widen(Part):
         touched = dict.fromkeys(one for _, layer, readers in narrow for one in (layer, *readers))
         old = [(one, vars(one).copy(), _data(one)) for one in touched]
         generator = Generator().manual_seed((torch.initial_seed() ^ _SALT) % 2**63)
-        for place, layer, readers in narrow:
-            _grow(place, layer, readers, self._units, generator)
         try:
+            with torch.device("cpu"):  # the same numbers on every device
+                for place, layer, readers in narrow:
+                    _grow(place, layer, readers, self._units, generator)
             same = _alike(before, _outputs(patient))
             why = "" if same else "it computes something else"
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
@@ -69,8 +76,8 @@ class Widen(Part):
         if why:
             for one, sizes, data in old:
                 vars(one).update(sizes)
-                for parameter, numbers in data:
-                    parameter.data = numbers
+                for parameter, numbers, gradient in data:
+                    parameter.data, parameter.grad = numbers, gradient
             raise UnsupportedError(
                 "expected a model in which only the next layers depend on how wide a layer is, "
                 f"found that with more units {why}; leave this treatment out"
@@ -78,8 +85,8 @@ class Widen(Part):
         patient.forget([parameter for one in touched for parameter in one.parameters()])
 
 
-def _data(layer: nn.Module) -> list[tuple[Tensor, Tensor]]:
-    return [(parameter, parameter.data) for parameter in layer.parameters()]
+def _data(layer: nn.Module) -> list[tuple[Tensor, Tensor, Tensor | None]]:
+    return [(parameter, parameter.data, parameter.grad) for parameter in layer.parameters()]
 
 
 def _narrow(patient: Patient, units: int) -> list[tuple[Place, nn.Linear, list[nn.Linear]]]:
@@ -97,8 +104,8 @@ def _narrow(patient: Patient, units: int) -> list[tuple[Place, nn.Linear, list[n
 
 
 def _plain(layer: nn.Module | None) -> TypeGuard[nn.Linear]:
-    """Whether it is a linear layer, and none of a kind of its own."""
-    return type(layer) is nn.Linear
+    """Whether it is a linear layer of no kind of its own, whose weight is not computed anew."""
+    return type(layer) is nn.Linear and "weight" in layer._parameters
 
 
 def _grow(
@@ -115,6 +122,8 @@ def _grow(
         known = reader.weight.data
         reader.weight.data = torch.cat([known, known.new_zeros(len(known), more)], 1)
         reader.in_features = units
+    for parameter in (one for each in (layer, *readers) for one in each.parameters()):
+        parameter.grad = None  # of before the first batch, and of another size
 
 
 def _outputs(patient: Patient) -> object:
@@ -123,9 +132,16 @@ def _outputs(patient: Patient) -> object:
 
 
 def _alike(one: object, other: object) -> bool:
-    """Whether two outputs are the same within rounding; those that are no tensor count as such."""
+    """Whether two outputs are the same within rounding; those that hold no tensor count as such."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-5)
+        rough = 4 * torch.finfo(one.dtype).eps if one.is_floating_point() else 0.0
+        return one.shape == other.shape and torch.allclose(
+            one, other, rtol=max(1e-3, rough), atol=max(1e-5, rough), equal_nan=True
+        )
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return _alike(list(one.values()), list(other.values()))
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_alike, one, other))
     return True
 
 

@@ -187,6 +187,8 @@ def _judged(
     mean = float(differences.mean())
     if diverged.all() and np.isfinite(theirs).all() and n >= CERTAIN_DIVERGENCE:
         return Comparison(mean, None, None, WORSE, n, "diverged on every seed")
+    if not np.isfinite([*ours, *theirs]).any():
+        return Comparison(None, None, None, UNDECIDED, n, "diverged on every seed, as the control")
     scale = float(np.abs(np.nan_to_num([*ours, *theirs], posinf=0, neginf=0)).max())
     reason = _no_interval(differences, blind, scale)
     if reason:
