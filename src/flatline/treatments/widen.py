@@ -50,11 +50,6 @@ class Widen(Part):
                 f"expected a model with fresh weights to widen, found that {patient.trained}; "
                 "start from scratch, or leave this treatment out"
             )
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            raise UnsupportedError(
-                "expected a training of one process, in which nothing was laid out by the sizes "
-                "of parameters, found torch.distributed at work; leave this treatment out"
-            )
         narrow = _narrow(patient, self._units)
         if not narrow:
             raise UnsupportedError(
