@@ -11,6 +11,7 @@ from torch import nn
 
 import flatline
 from flatline.errors import UnsupportedError
+from flatline.treatments import floor
 
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(5))
 
@@ -211,3 +212,74 @@ def test_a_floor_leaves_other_numbers_and_functions_outside_the_training_as_they
     with torch.no_grad():
         model(X)
     assert torch.log(zero.clone().requires_grad_()).isinf()
+
+
+LOG = torch.log
+
+
+def _replaced(model):
+    """Whether functions are others after a forward pass in training."""
+    model(X)
+    return torch.log is not LOG
+
+
+def test_a_floor_ends_with_the_treating_whatever_ended_it():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    with pytest.raises(UnsupportedError, match="widen=8"):
+        flatline.treat(model, optimizer, "floor=1e-6", "widen=8", batches=[X])
+    assert not _replaced(model)
+
+
+def test_a_copy_of_a_model_replaces_nothing_in_a_process_that_treats_nothing(monkeypatch):
+    model, _ = treated(lambda: nn.Sequential(nn.Linear(6, 3)), "floor=1e-6")
+    twin = pickle.loads(pickle.dumps(model))
+
+    monkeypatch.setattr(floor, "_AT_WORK", set())
+    assert not _replaced(twin)
+
+
+def test_a_floor_ends_with_a_step_that_calls_the_model_itself_and_with_one_that_is_skipped():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    flatline.treat(model, optimizer, "floor=1e-6", batches=[X])
+    inside = []
+
+    def closure():
+        optimizer.zero_grad()
+        inside.append(_replaced(model))
+        loss = model(X).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert inside
+    assert all(inside)
+    assert torch.log is LOG
+    assert "log" not in vars(torch.Tensor)  # it inherits that
+
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flatline.treat(model, optimizer, "floor=1e-6", batches=[X])
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(model(X).sum() * torch.inf).backward()
+    assert torch.log is not LOG
+    scaler.step(optimizer)
+    assert torch.log is LOG
+
+
+def test_a_floor_holds_in_half_precision_and_leaves_complex_numbers_alone():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flatline.treat(model, optimizer, "floor=1e-12", batches=[X])
+    zero = torch.zeros(2, dtype=torch.float16, requires_grad=True)
+    turn = torch.ones(2, dtype=torch.complex64, requires_grad=True)
+
+    assert _replaced(model)
+    logarithm = torch.log(zero)
+    logarithm.sum().backward()
+    assert logarithm.isfinite().all()
+    assert torch.equal(zero.grad, torch.zeros_like(zero))
+    assert torch.equal(torch.log(turn), LOG(turn))
+    optimizer.step()
