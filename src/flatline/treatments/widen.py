@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from flatline.errors import UnsupportedError
 from flatline.sense.lone import untouched
@@ -62,8 +63,8 @@ class Widen(Part):
         try:
             same = _alike(before, _outputs(patient))
             why = "" if same else "it computes something else"
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            why = str(error).partition("\n")[0]
+        except Exception as error:  # whatever a model raises where its shapes are not those it knew
+            why = str(error).partition("\n")[0] or type(error).__name__
         if why:
             for one, sizes, data in old:
                 vars(one).update(sizes)
@@ -121,10 +122,13 @@ def _outputs(patient: Patient) -> object:
 
 
 def _alike(one: object, other: object) -> bool:
-    """Whether two outputs are the same within rounding; those that are no tensor count as such."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-5)
-    return True
+    """Whether the tensors of two outputs are the same within rounding; nothing else is compared."""
+    pairs = zip(tree_leaves(one), tree_leaves(other), strict=True)
+    return all(
+        a.shape == b.shape and torch.allclose(a, b, rtol=1e-3, atol=1e-5, equal_nan=True)
+        for a, b in pairs
+        if isinstance(a, Tensor) and isinstance(b, Tensor)
+    )
 
 
 BUILD = {"widen": Widen}
