@@ -170,6 +170,21 @@ def test_a_normalisation_of_a_sum_keeps_the_first_batch():
     assert torch.allclose(model.eval()(X), fresh(smoothed).eval()(X), atol=1e-5)
 
 
+def test_a_sum_that_a_nonlinearity_is_given_by_name_is_normalised():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.act = Averaged(nn.Linear(6, 8)), nn.Tanh()
+
+        def forward(self, x):
+            return self.act(input=self.body(x))
+
+    model, _ = treated(Named, "norm=batch")
+
+    assert hasattr(model.act, "flatline_norm")
+    assert_close(model.eval()(X), fresh(Named).eval()(X), rtol=0, atol=1e-5)
+
+
 def test_a_nonlinearity_that_runs_twice_on_sums_is_left_alone_and_named(capsys):
     class Twice(nn.Module):
         def __init__(self) -> None:
