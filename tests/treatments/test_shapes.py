@@ -247,6 +247,8 @@ def test_a_floor_leaves_other_numbers_and_functions_outside_the_training_as_they
     with torch.no_grad():
         model(X)
     assert torch.log(zero.clone().requires_grad_()).isinf()
+    model.eval()(X)  # an evaluation that forgot no_grad()
+    assert torch.log(zero.clone().requires_grad_()).isinf()
 
 
 LOG = torch.log

@@ -75,7 +75,7 @@ def _give_back() -> None:
 
 def _replace(least: float, model: nn.Module, args: Any) -> None:
     """The hook before the model's forward pass."""
-    if torch.is_grad_enabled() and _AT_WORK and not _PLAIN:
+    if model.training and torch.is_grad_enabled() and _AT_WORK and not _PLAIN:
         _PLAIN.extend(vars(owner).get(name) for owner, name in _PLACES)
         for owner, name in _PLACES:
             setattr(owner, name, _floored(getattr(owner, name), least))
