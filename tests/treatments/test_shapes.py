@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import spectral_norm
+from torch.testing import assert_close
 
 import flatline
 from flatline.errors import UnsupportedError
 from flatline.treatments import floor
 
+LOG = torch.log
 X = torch.randn(32, 6, generator=torch.Generator().manual_seed(5))
 
 
@@ -71,6 +73,23 @@ def computed_weight():
     model = nn.Sequential(nn.Linear(6, 2, bias=False), nn.Tanh(), nn.Linear(2, 3))
     spectral_norm(model[0])
     return spectral_norm(model[2]) and model
+
+
+class Asserts(Views):
+    """Insists on the width that it was written for."""
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        assert h.shape[1] == 4
+        return self.b(h)
+
+
+class Averages(Views):
+    """Divides by the width, and hands its output out in a dictionary."""
+
+    def forward(self, x):
+        h = torch.relu(self.a(x))
+        return {"logits": self.b(h / h.shape[1])}
 
 
 def pinched():
@@ -183,6 +202,8 @@ def test_widening_draws_nothing_of_the_programs_and_leaves_the_old_weights():
         (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 3)), "fewer than 4 units"),
         (lambda: nn.Sequential(nn.Linear(6, 2), nn.Tanh()), "that read it, found none"),
         (Views, "found that with more units mat1"),
+        (Asserts, "found that with more units (AssertionError|assert)"),
+        (Averages, "found that with more units it computes something else"),
         (
             lambda: nn.Sequential(nn.Linear(6, 2), nn.Tanh(), nn.LayerNorm(2), nn.Linear(2, 3)),
             "found that with more units|found none",
@@ -194,7 +215,7 @@ def test_widening_draws_nothing_of_the_programs_and_leaves_the_old_weights():
     ],
 )
 def test_what_cannot_be_widened_is_refused(make, why):
-    width = 9 if make in (Views, Shared) else 4
+    width = 9 if make in (Views, Asserts, Averages, Shared) else 4
 
     model, old = fresh(make), fresh(make)
     optimizer = torch.optim.Adam(model.parameters())
@@ -204,6 +225,7 @@ def test_what_cannot_be_widened_is_refused(make, why):
     assert str(model) == str(old)
     assert [p.shape for p in model.parameters()] == [p.shape for p in old.parameters()]
     assert all(map(torch.equal, model.parameters(), old.parameters()))
+    assert_close(model.eval()(X), old.eval()(X), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
@@ -257,6 +279,21 @@ def test_a_normalisation_of_a_sum_keeps_the_first_batch():
     assert torch.allclose(model.eval()(X), fresh(smoothed).eval()(X), atol=1e-5)
 
 
+def test_a_sum_that_a_nonlinearity_is_given_by_name_is_normalised():
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.act = Averaged(nn.Linear(6, 8)), nn.Tanh()
+
+        def forward(self, x):
+            return self.act(input=self.body(x))
+
+    model, _ = treated(Named, "norm=batch")
+
+    assert hasattr(model.act, "flatline_norm")
+    assert_close(model.eval()(X), fresh(Named).eval()(X), rtol=0, atol=1e-5)
+
+
 def test_a_nonlinearity_that_runs_twice_on_sums_is_left_alone_and_named(capsys):
     class Twice(nn.Module):
         def __init__(self) -> None:
@@ -274,18 +311,17 @@ def test_a_nonlinearity_that_runs_twice_on_sums_is_left_alone_and_named(capsys):
     assert "before a.inner's nonlinearity: something is added to what" in capsys.readouterr().err
 
 
-@pytest.fixture
-def own_functions(monkeypatch):
+@pytest.fixture(autouse=True)
+def plain():
     """Gives torch's functions back at the end of a test in which a floor stands for them."""
-    monkeypatch.setattr(floor, "_PLAIN", [])
-    for owner in (torch, torch.Tensor):
-        for name in ("log", "sqrt"):
-            monkeypatch.setattr(owner, name, getattr(owner, name))
     yield
-    floor._FLOOR.clear()
+    floor._TREATED.clear()
+    floor._FLOORS.clear()
+    floor._give_back()
+    assert torch.log is LOG
+    assert "log" not in vars(torch.Tensor)  # it inherits that
 
 
-@pytest.mark.usefixtures("own_functions")
 @pytest.mark.parametrize(
     ("loss", "steps"),
     [
@@ -314,7 +350,6 @@ def _gradient(model, loss):
     return torch.autograd.grad(loss(model(X)), model[0].weight)[0]
 
 
-@pytest.mark.usefixtures("own_functions")
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_a_floor_holds_where_the_function_is_looked_up_before_the_model_runs(kind):
     model = nn.Sequential(nn.Linear(6, 3)).to(kind)
@@ -329,7 +364,6 @@ def test_a_floor_holds_where_the_function_is_looked_up_before_the_model_runs(kin
         assert all(p.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.usefixtures("own_functions")
 def test_a_floor_holds_in_closures_and_ends_with_their_step():
     model = nn.Sequential(nn.Linear(6, 3))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
@@ -345,8 +379,7 @@ def test_a_floor_holds_in_closures_and_ends_with_their_step():
     assert torch.log(torch.zeros(1, requires_grad=True)).isinf()
 
 
-@pytest.mark.usefixtures("own_functions")
-def test_a_floor_leaves_what_has_no_order_and_the_programs_own_functions_alone():
+def test_a_floor_leaves_what_has_no_order_and_the_programs_own_functions_alone(monkeypatch):
     model, plain = nn.Sequential(nn.Linear(6, 3)), torch.sqrt
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     flatline.treat(model, optimizer, "floor=1e-12")
@@ -358,13 +391,12 @@ def test_a_floor_leaves_what_has_no_order_and_the_programs_own_functions_alone()
     def mine(x):
         return x
 
-    torch.log = mine
+    monkeypatch.setattr(torch, "log", mine)
     wave.abs().sum().backward()
     optimizer.step()
     assert torch.log is mine
 
 
-@pytest.mark.usefixtures("own_functions")
 def test_a_model_that_keeps_a_function_with_a_floor_is_pickled():
     model = nn.Sequential(nn.Linear(6, 3))
     flatline.treat(model, torch.optim.SGD(model.parameters(), lr=0.1), "floor=1e-12")
@@ -375,7 +407,6 @@ def test_a_model_that_keeps_a_function_with_a_floor_is_pickled():
     assert twin.root is torch.Tensor.sqrt
 
 
-@pytest.mark.usefixtures("own_functions")
 def test_a_floor_leaves_other_numbers_and_functions_outside_the_training_as_they_are():
     model = nn.Sequential(nn.Linear(6, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
@@ -393,3 +424,91 @@ def test_a_floor_leaves_other_numbers_and_functions_outside_the_training_as_they
     with torch.no_grad():
         model(X)
     assert torch.log(zero.clone().requires_grad_()).isinf()
+    model.eval()(X)  # an evaluation that forgot no_grad()
+    assert torch.log(zero.clone().requires_grad_()).isinf()
+
+
+def _floors(model):
+    """Whether a logarithm has a floor after a forward pass in training."""
+    model(X)
+    return _floored()
+
+
+def _floored():
+    return torch.log(torch.zeros(1, requires_grad=True)).isfinite().all()
+
+
+def test_a_floor_ends_with_the_treating_whatever_ended_it():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    with pytest.raises(UnsupportedError, match="widen=8"):
+        flatline.treat(model, optimizer, "floor=1e-6", "widen=8", batches=[X])
+    assert not _floors(model)
+
+
+def test_a_copy_of_a_model_replaces_nothing_in_a_process_that_treats_nothing(monkeypatch):
+    model, _ = treated(lambda: nn.Sequential(nn.Linear(6, 3)), "floor=1e-6")
+    twin = pickle.loads(pickle.dumps(model))
+
+    monkeypatch.setattr(floor, "_TREATED", set())
+    assert not _floors(twin)
+
+
+def test_a_floor_ends_with_a_step_that_calls_the_model_itself_and_with_one_that_is_skipped():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=2)
+    flatline.treat(model, optimizer, "floor=1e-6", batches=[X])
+    inside = []
+
+    def closure():
+        optimizer.zero_grad()
+        inside.append(_floors(model))
+        loss = model(X).square().mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert inside
+    assert all(inside)
+    assert not _floored()
+
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flatline.treat(model, optimizer, "floor=1e-6", batches=[X])
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale(model(X).sum() * torch.inf).backward()
+    assert _floored()
+    scaler.step(optimizer)
+    assert not _floored()
+
+
+def test_a_floor_holds_in_half_precision_and_leaves_complex_numbers_alone():
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    flatline.treat(model, optimizer, "floor=1e-12", batches=[X])
+    zero = torch.zeros(2, dtype=torch.float16, requires_grad=True)
+    turn = torch.ones(2, dtype=torch.complex64, requires_grad=True)
+
+    assert _floors(model)
+    logarithm = torch.log(zero)
+    logarithm.sum().backward()
+    assert logarithm.isfinite().all()
+    assert torch.equal(zero.grad, torch.zeros_like(zero))
+    assert torch.equal(torch.log(turn), LOG(turn))
+    optimizer.step()
+
+
+def test_two_models_have_a_floor_each_from_forward_pass_to_step():
+    models = [nn.Sequential(nn.Linear(6, 3)) for _ in range(2)]
+    optimizers = [torch.optim.SGD(one.parameters(), lr=0.1) for one in models]
+    for one, optimizer, least in zip(models, optimizers, ("1e-6", "1e-2"), strict=True):
+        flatline.treat(one, optimizer, f"floor={least}", batches=[X])
+
+    outs = [one(X) for one in models]
+    sum(out.sum() for out in outs).backward()
+    assert torch.log(torch.zeros(1, requires_grad=True)).exp().item() == pytest.approx(1e-2)
+    optimizers[1].step()
+    assert torch.log(torch.zeros(1, requires_grad=True)).exp().item() == pytest.approx(1e-6)
+    optimizers[0].step()
+    assert not _floored()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -179,13 +180,17 @@ def _moments(patient: Patient, spots: list[Spot]) -> dict[str, tuple[Tensor, Ten
     """Mean and variance of what is to be normalised, unit by unit, over the first batch."""
     outputs: dict[str, list[Tensor]] = {spot.name: [] for spot in spots}
 
-    def keep(spot: Spot, z: Tensor) -> None:
+    def keep(spot: Spot, z: Tensor) -> Tensor:
         units = z if isinstance(spot.layer, nn.Linear) else z.movedim(1, -1)
         outputs[spot.name].append(units.reshape(-1, units.shape[-1]).double())
+        return z
 
     hooks = [
-        spot.host.register_forward_hook(
-            lambda host, args, out, spot=spot: keep(spot, out if spot.behind else args[0])
+        spot.host.register_forward_hook(lambda host, args, out, spot=spot: keep(spot, out))
+        if spot.behind
+        else spot.host.register_forward_pre_hook(
+            lambda host, args, kwargs, spot=spot: of_first(partial(keep, spot), host, args, kwargs),
+            with_kwargs=True,
         )
         for spot in spots
     ]

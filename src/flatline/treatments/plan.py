@@ -98,6 +98,9 @@ class Part:
     def after_skip(self, optimizer: Optimizer) -> None:
         """A ``GradScaler`` has skipped its step, because gradients were not finite."""
 
+    def at_end(self) -> None:
+        """Treating ends: no other moment follows."""
+
 
 def build(treatment: Treatment) -> Part:
     """The treatment as something that can be carried out, once."""

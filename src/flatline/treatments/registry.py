@@ -180,7 +180,7 @@ METHODS = (
         "UNITS",
         ("64",),
         _count,
-        ("rank-collapse",),
+        ("rank-collapse", "born-dead"),
         "Chen et al. 2016 (Net2Net): wider layers that compute the same",
         "the weights were trained already, or more than the next layers depends on the width",
         "flatline.treatments.widen",

@@ -114,6 +114,8 @@ class Seam:
             undo()
         self._undo = []
         self._forget_calls()
+        for _, part in self._parts:
+            part.at_end()
 
     @property
     def idle(self) -> list[Treatment]:
