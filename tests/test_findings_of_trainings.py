@@ -13,6 +13,7 @@ from flatline.diagnose.diagnose import diagnose
 from flatline.diagnose.findings import Finding
 from flatline.sense.history import History, Note, Steps
 from flatline.sense.vitals import Ledger, Vitals
+from flatline.treatments.registry import parse_all
 from test_findings import change, ledger, lively, site, with_dead
 
 STEPS = np.arange(300.0)
@@ -105,7 +106,13 @@ def found(
     seen = {one.name: windows.get(i, lively(64)) for i, one in enumerate(sites)}
     books = {one.name: ledgers.get(i, ledger(64, 0, 0, 0)) for i, one in enumerate(sites)}
     whole = history(exams, loss, **steps)  # type: ignore[arg-type]
-    return {one.code: one for one in diagnose(sites, seen, books, whole).findings}
+    findings = diagnose(sites, seen, books, whole).findings
+    for one in findings:
+        for remedy in one.remedies:
+            if not remedy.why.startswith(("it treats", "the rate is too small for any")):
+                methods = [part.method for part in parse_all([remedy.treatment])]
+                assert any(one.code in method.findings for method in methods), (one, remedy)
+    return {one.code: one for one in findings}
 
 
 def severities(findings: Mapping[str, Finding]) -> dict[str, str]:

@@ -512,3 +512,20 @@ def test_two_models_have_a_floor_each_from_forward_pass_to_step():
     assert torch.log(torch.zeros(1, requires_grad=True)).exp().item() == pytest.approx(1e-6)
     optimizers[0].step()
     assert not _floored()
+
+
+def test_running_moments_of_standard_normalisations_are_those_behind_the_others():
+    def deep():
+        return nn.Sequential(
+            nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(),
+            nn.Linear(8, 3),
+        )  # fmt: skip
+
+    model, _ = treated(deep, "norm=batch:standard")
+    before = copy.deepcopy(model.state_dict())
+    trained = model(X)
+
+    model.load_state_dict(before)
+    # Running variances are unbiased ones.
+    assert_close(model.eval()(X), trained, rtol=0, atol=0.1)
+    assert {norm.momentum for norm in model.modules() if isinstance(norm, nn.BatchNorm1d)} == {0.1}

@@ -61,7 +61,7 @@ def crawls(chart: Chart) -> bool:
 def stillborn(chart: Chart) -> float:
     """Probability that some ReLU layer is silent as a whole if weights are drawn anew, at most.
 
-    Lu et al. 2020, theorem 3: each unit of a symmetric layer is silent with probability 1/2.
+    Lu et al. 2020: each unit of a layer with symmetric weights is silent with probability 1/2.
     """
     units = [one.units for one in chart.sites if one.activation.name == "relu"]
     return float(1 - np.prod(1 - 0.5 ** np.array(units, np.float64)))

@@ -128,6 +128,8 @@ class Norm(Part):
                 f"{spot.name}.{CHILD}.{key}": p for key, p in norm.named_parameters()
             }
             patient.adopt(added, layer.weight if layer.bias is None else layer.bias)
+        if self._kind == "batch" and not self._kept:
+            _settle(patient, spots)
 
     def _make(self, layer: Any, moments: tuple[Tensor, Tensor] | None) -> nn.Module:
         units = len(layer.weight)
@@ -210,6 +212,19 @@ def _moments(patient: Patient, spots: list[Spot]) -> dict[str, tuple[Tensor, Ten
             )
         found[name] = values.mean(0), values.var(0, correction=0)
     return found
+
+
+def _settle(patient: Patient, spots: list[Spot]) -> None:
+    """Take running moments of what each normalisation is given now that those before it stand."""
+    norms: list[Any] = [getattr(spot.host, CHILD) for spot in spots]
+    with untouched(patient.model), torch.no_grad():
+        for norm in norms:
+            norm.train()
+            norm.momentum, usual = 1.0, norm.momentum
+        patient.model(*patient.args, **patient.kwargs)
+    for norm in norms:
+        norm.momentum = usual
+        norm.num_batches_tracked.zero_()
 
 
 BUILD = {"norm": Norm}

@@ -119,7 +119,7 @@ METHODS = (
         "|".join(_OUTPUTS),
         _OUTPUTS,
         _one_of(*_OUTPUTS),
-        ("output-activation", "no-learning"),
+        ("output-activation", "no-learning", "learning-rate-too-low"),
         "Goodfellow et al. 2016, section 6.2.2: the output unit follows from the loss",
         "the model's output is no tensor, or its last nonlinearity cannot be reached",
         "flatline.treatments.outputs",
@@ -193,6 +193,7 @@ METHODS = (
         (
             *("zero-init", "init-too-small", "init-too-large", "born-dead", "vanishing-gradient"),
             *("exploding-gradient", "saturation", "duplicate-units", "rank-collapse"),
+            "non-finite",
         ),
         "He et al. 2015, Glorot and Bengio 2010, Mishkin and Matas 2016 (LSUV), Saxe et al. 2014 "
         "(orthogonal), Lu et al. 2020 (asymmetric)",
@@ -206,10 +207,11 @@ METHODS = (
         _one_of(*_NORMS),
         (
             *("vanishing-gradient", "saturation", "unscaled-input", "init-too-small"),
-            *("init-too-large", "dying-relu", "rank-collapse"),
+            *("init-too-large", "dying-relu", "rank-collapse", "born-dead", "upstream-death"),
+            "learning-rate-too-high",
         ),
         "Ioffe and Szegedy 2015 (batch), Ba et al. 2016 (layer)",
-        "every nonlinearity has a normalisation already, or reads more than one layer's output",
+        "no nonlinearity reads the output of one layer, or a sum with it, without a normalisation",
         "flatline.treatments.norms",
     ),
     Method(
@@ -260,6 +262,7 @@ METHODS = (
         (
             *("learning-rate-too-high", "learning-rate-too-low", "dying-relu", "saturation"),
             *("exploding-gradient", "no-learning", "non-finite", "unscaled-input"),
+            "upstream-death",
         ),
         "Bengio 2012, Practical recommendations for gradient-based training",
         "the optimizer has no learning rate",
@@ -280,7 +283,10 @@ METHODS = (
         "norm:MAX|value:MAX|agc:RATIO|auto:PERCENTILE",
         ("norm:1.0", "value:0.5", "agc:0.01", "auto:10"),
         _clip,
-        ("exploding-gradient", "learning-rate-too-high", "dying-relu", "non-finite"),
+        (
+            *("exploding-gradient", "learning-rate-too-high", "dying-relu", "non-finite"),
+            "upstream-death",
+        ),
         "Pascanu et al. 2013 (norm), Brock et al. 2021 (agc), Seetharaman et al. 2020 (auto)",
         "the gradients are sparse",
         "flatline.treatments.clipping",

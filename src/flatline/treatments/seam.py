@@ -160,11 +160,13 @@ class Seam:
     def _around_scaler_step(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def step(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
             self._skipped = optimizer
-            out = original(scaler, optimizer, *args, **kwargs)
-            if self._skipped is optimizer and optimizer in self._optimizers:
-                for treatment, part in self._parts:
-                    self._carry_out(treatment, part.after_skip, optimizer)
-            self._skipped = None
+            try:
+                out = original(scaler, optimizer, *args, **kwargs)
+                if self._skipped is optimizer and optimizer in self._optimizers:
+                    for treatment, part in self._parts:
+                        self._carry_out(treatment, part.after_skip, optimizer)
+            finally:
+                self._skipped = None
             return out
 
         return step

@@ -37,6 +37,7 @@ def treat(
         UsageError: When ``model`` or ``optimizer`` is not one, there is no batch, or a treatment
             is unknown.
         UnsupportedError: When a treatment does not apply; also from the first call of the model.
+            Treatments before it may have changed the model already: build it anew.
 
     Example:
         >>> import torch
