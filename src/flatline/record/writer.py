@@ -164,7 +164,7 @@ class RunWriter:
             "INSERT INTO histograms VALUES (?, ?, ?, ?, ?, ?)",
             [(number, step, site, pack(one)) for site, one in found.items()],
         )
-        stride = 1 << ((number + 1) // KEPT).bit_length()
+        stride = 1 << (number // KEPT).bit_length()
         if stride > 1:
             self._put(
                 "DELETE FROM histograms "
