@@ -88,6 +88,8 @@ class Random(nn.Module):
         self.blocks = nn.ModuleList()
         self.truths: list[Truth] = []
         self.runs: list[Callable[[Tensor], Tensor]] = []
+        #: Forms, each with what it was last given.
+        self.given: list[tuple[str, Tensor]] = []
         self.image, self.width, self.side = image, 4, 8
         for choice in choices:
             self._add(choice)
@@ -129,7 +131,7 @@ class Random(nn.Module):
         self.truths.append(truth)
         # A sum that is bent ends the reading of what came along.
         self.waiting, self.width = (truth,), choice.width
-        self.runs.append(self._run(block, act, gated, residual, self._move(choice)))
+        self.runs.append(self._run(block, choice.form, gated, residual, self._move(choice)))
 
     def _norm(self, choice: Plan) -> nn.Module | None:
         if choice.norm == "batch" and self.image:
@@ -151,18 +153,20 @@ class Random(nn.Module):
             return lambda h: h.flatten(2).transpose(1, 2)
         return lambda h: h
 
-    @staticmethod
-    def _run(block: nn.ModuleDict, act: Act, gated: bool, residual: bool, move: Act) -> Act:
+    def _run(self, block: nn.ModuleDict, form: str, gated: bool, residual: bool, move: Act) -> Act:
         def run(x: Tensor) -> Tensor:
             z = block["a"](x)
             if "norm" in block:
                 z = block["norm"](z)
-            h = act(z + x) if residual else act(z)
+            z = z + x if residual else z
+            self.given.append((form, z))
+            h = FORMS[form][1](z)
             return move(h * block["value"](x) if gated else h)
 
         return run
 
     def forward(self, x: Tensor) -> Tensor:
+        self.given.clear()
         for run in self.runs:
             x = run(x)
         return self.head(x)
@@ -178,6 +182,8 @@ def test_anatomy_finds_exactly_what_was_built(image, choices, seed):
     with torch.no_grad():
         # A formula on nothing but zeros, behind units that were born dead, cannot be told apart.
         assume(bool(model(x).flatten(1).std(dim=0).max() > 0))
+        # Nor can a maximum with 0 where no number is below it.
+        assume(all(bool(z.min() < 0) for form, z in model.given if form == "maximum"))
     state = torch.get_rng_state()
     seen = look(model, x)
     assert seen.unplaced == {}
